@@ -1,0 +1,640 @@
+"""The expression language: a safe subset of Python, parsed with ``ast`` and walked here.
+
+Nothing is ever executed. What an expression may cost is bounded before it is paid: its length, the steps
+of one evaluation (:class:`Budget`), the length of a list, the size of a whole number.
+
+Three kinds of text occur in a spec: an :class:`Expression` (``2 * width``), a :class:`Template`, a word
+with expressions in braces (``enc{i-1}``), and :class:`References`, what ``from`` holds
+(``atrous{r} for r in rates``).
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import math
+import operator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from functools import cached_property
+from typing import Any
+
+from segspec.algebra.symbols import (
+    Number,
+    Sym,
+    Undecided,
+    compare,
+    concrete,
+    make_divisible,
+    maximum,
+    minimum,
+    show,
+)
+
+MAX_LENGTH = 2_000
+MAX_ITEMS = 10_000
+MAX_MAGNITUDE = 2**63
+MAX_STEPS = 2_000_000
+
+
+class ExpressionError(ValueError):
+    """The expression is not in the language, or has no value; ``remedy`` says what to do."""
+
+    def __init__(self, message: str, remedy: str = "", *, code: str = "expression") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.code = code
+
+
+@dataclass
+class Budget:
+    """What all evaluations for one spec may cost together, in steps."""
+
+    left: int = MAX_STEPS
+
+    def spend(self, steps: int = 1) -> None:
+        self.left -= steps
+        if self.left < 0:
+            raise ExpressionError(
+                f"the spec's expressions take more than {MAX_STEPS:,} steps", "make its loops smaller", code="limit"
+            )
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Where an expression is evaluated: what its names mean, and who decides undecided comparisons.
+
+    ``decide`` gets a comparison that the forms at hand leave open and answers it, or raises
+    :class:`~segspec.algebra.symbols.Undecided`; ``channels`` answers ``channels(node)``.
+    """
+
+    names: Mapping[str, Any]
+    budget: Budget = field(default_factory=Budget)
+    decide: Callable[[str, Number, Number], bool] = compare
+    channels: Callable[[str], Number] | None = None
+
+    def bind(self, names: Mapping[str, Any]) -> Scope:
+        """The same scope with more names."""
+        return Scope({**self.names, **names}, self.budget, self.decide, self.channels)
+
+
+class Expression:
+    """One parsed expression."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._body = _parse(text, text)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that the expression reads from outside itself."""
+        return _names(self._body)
+
+    def evaluate(self, scope: Scope) -> Any:
+        """The value: a number (perhaps symbolic), a bool, a string, a list or a dict.
+
+        Raises :class:`ExpressionError` for what has no value and
+        :class:`~segspec.algebra.symbols.Undecided` where a symbol's value is needed.
+        """
+        return _Evaluator(scope, self.text).run(self._body)
+
+    def __repr__(self) -> str:
+        return f"Expression({self.text!r})"
+
+
+class Value:
+    """What stands where a value is expected: a literal, or expression text, or lists and dicts of these."""
+
+    def __init__(self, raw: Any) -> None:
+        self.raw = raw
+        self._parts: Any = raw
+        if isinstance(raw, str):
+            self._parts = Expression(raw)
+        elif isinstance(raw, list):
+            self._parts = [Value(item) for item in raw]
+        elif isinstance(raw, dict):
+            self._parts = {key: Value(item) for key, item in raw.items()}
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that its expressions read."""
+        parts = self._parts
+        if isinstance(parts, Expression):
+            return parts.names
+        items = parts.values() if isinstance(parts, dict) else parts if isinstance(parts, list) else ()
+        return frozenset().union(*(item.names for item in items))
+
+    def evaluate(self, scope: Scope) -> Any:
+        """The value, as :meth:`Expression.evaluate` gives it."""
+        parts = self._parts
+        if isinstance(parts, Expression):
+            return parts.evaluate(scope)
+        if isinstance(parts, list):
+            return [item.evaluate(scope) for item in parts]
+        if isinstance(parts, dict):
+            return {key: item.evaluate(scope) for key, item in parts.items()}
+        return parts
+
+
+class Template:
+    """A word with expressions in braces, such as ``pool{i}`` or ``RSU{height}``."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._parts: list[str | Expression] = []
+        position = 0
+        for start, end in _braces(text):
+            self._parts += [text[position:start], Expression(text[start + 1 : end - 1])]
+            position = end
+        self._parts.append(text[position:])
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that the expressions in braces read."""
+        parts = [part.names for part in self._parts if isinstance(part, Expression)]
+        return frozenset().union(*parts)
+
+    def fill(self, scope: Scope) -> str:
+        """The word, with every brace replaced by its value's text."""
+        return "".join(
+            part if isinstance(part, str) else _word(part, part.evaluate(scope)) for part in self._parts
+        )
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What a node reads: a node or an input, perhaps one output of it, perhaps the first ``upto`` elements."""
+
+    node: str
+    output: str = ""
+    upto: int | None = None
+
+    def __str__(self) -> str:
+        tap = "" if self.upto is None else f"[{self.upto - 1}]"
+        return self.node + (f".{self.output}" if self.output else "") + tap
+
+
+class References:
+    """One entry of ``from``: a reference, a conditional one, or a spread of many.
+
+    ``enc{i}``, ``backbone.low``, ``features[3]``, ``downsample if project else x``,
+    ``"atrous{r} for r in rates"``.
+    """
+
+    _WORD = re.compile(r"(?<![\w}])[A-Za-z_]\w*(?=\{)")
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._templates: dict[str, Template] = {}
+        plain, position = "", 0
+        while word := self._WORD.search(text, position):
+            end = word.end()
+            while end < len(text) and (text[end] == "{" or text[end].isalnum() or text[end] == "_"):
+                end = _closing(text, end) if text[end] == "{" else end + 1
+            name = f"_template_{len(self._templates)}_"
+            self._templates[name] = Template(text[word.start() : end])
+            plain += text[position : word.start()] + name
+            position = end
+        plain += text[position:]
+        spread = re.search(r"\bfor\b", plain)
+        self._body = _parse(f"({plain})" if spread else plain, text)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every name that its conditions, spreads and braces read (not the nodes it refers to)."""
+        found: set[str] = set()
+        bound: set[str] = set()
+        body = self._body
+        if isinstance(body, ast.GeneratorExp):
+            for generator in body.generators:
+                found |= _names(generator.iter)
+                for condition in generator.ifs:
+                    found |= _names(condition)
+                bound |= {name.id for name in ast.walk(generator.target) if isinstance(name, ast.Name)}
+            body = body.elt
+        for node in ast.walk(body):
+            if isinstance(node, ast.IfExp):
+                found |= _names(node.test)
+            elif isinstance(node, ast.Subscript):
+                found |= _names(node.slice)
+        for template in self._templates.values():
+            found |= template.names
+        return frozenset(found - bound)
+
+    def resolve(self, scope: Scope) -> list[Reference]:
+        """The references, in order."""
+        if isinstance(self._body, ast.GeneratorExp):
+            evaluator = _Evaluator(scope, self.text)
+            scopes = evaluator.loop(self._body.generators, scope)
+            return [self._one(self._body.elt, inner) for inner in scopes]
+        return [self._one(self._body, scope)]
+
+    def _one(self, body: ast.expr, scope: Scope) -> Reference:
+        if isinstance(body, ast.IfExp):
+            test = _Evaluator(scope, self.text).truth(body.test)
+            return self._one(body.body if test else body.orelse, scope)
+        if isinstance(body, ast.Subscript):
+            base = self._one(body.value, scope)
+            index = _Evaluator(scope, self.text).run(body.slice)
+            if not isinstance(index, int) or index < 0 or base.upto is not None:
+                raise ExpressionError(f"'{self.text}' is no tap", "write features[3] for what element 3 returns")
+            return Reference(base.node, base.output, index + 1)
+        if isinstance(body, ast.Attribute):
+            base = self._one(body.value, scope)
+            if not base.output:
+                return Reference(base.node, body.attr)
+        if isinstance(body, ast.Name):
+            template = self._templates.get(body.id)
+            return Reference(template.fill(scope) if template else body.id)
+        raise ExpressionError(
+            f"'{self.text}' refers to no node",
+            "write a node's name, block.output, 'a if condition else b', or 'name{i} for i in items'",
+        )
+
+
+def _parse(text: str, shown: str) -> ast.expr:
+    if len(text) > MAX_LENGTH:
+        raise ExpressionError(f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:")
+    try:
+        body = ast.parse(text.strip(), mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        raise ExpressionError(f"'{_short(shown)}' is not an expression", "it must read as Python does") from None
+    for node in ast.walk(body):
+        if type(node) not in _ALLOWED:
+            raise ExpressionError(
+                f"'{_short(shown)}' uses {_KINDS.get(type(node), type(node).__name__)}, which the language leaves out",
+                "use arithmetic, comparison, conditionals, lists, dicts, indexing, comprehensions and "
+                + ", ".join(sorted(FUNCTIONS)),
+            )
+        if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str | None):
+            raise ExpressionError(f"'{_short(shown)}' has a constant of no known type")
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and not node.keywords):
+            raise ExpressionError(f"'{_short(shown)}' calls what is not a function of the language")
+    return body
+
+
+def _names(body: ast.expr) -> frozenset[str]:
+    inner = {
+        name.id
+        for node in ast.walk(body)
+        if isinstance(node, ast.comprehension)
+        for name in ast.walk(node.target)
+        if isinstance(name, ast.Name)
+    }
+    calls = {id(node.func) for node in ast.walk(body) if isinstance(node, ast.Call)}
+    nodes = {
+        id(node.args[0])
+        for node in ast.walk(body)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "channels" and node.args
+    }
+    return frozenset(
+        node.id
+        for node in ast.walk(body)
+        if isinstance(node, ast.Name) and id(node) not in calls | nodes and node.id not in inner
+    )
+
+
+class _Evaluator:
+    """Walks one expression in one scope."""
+
+    def __init__(self, scope: Scope, text: str) -> None:
+        self.scope = scope
+        self.text = text
+
+    def run(self, node: ast.expr) -> Any:
+        self.scope.budget.spend()
+        try:
+            return _bounded(getattr(self, f"_{type(node).__name__.lower()}")(node))
+        except ZeroDivisionError:
+            raise ExpressionError(f"'{_short(self.text)}' divides by zero") from None
+        except (OverflowError, MemoryError, RecursionError):
+            raise ExpressionError(f"'{_short(self.text)}' has too large a value") from None
+        except TypeError:
+            raise ExpressionError(
+                f"'{_short(self.text)}' combines values of types that do not go together"
+            ) from None
+
+    def truth(self, node: ast.expr) -> bool:
+        return _truth(self.run(node), self.scope)
+
+    def loop(self, generators: list[ast.comprehension], scope: Scope) -> Iterator[Scope]:
+        if not generators:
+            yield scope
+            return
+        first, *rest = generators
+        for item in iterate(_Evaluator(scope, self.text).run(first.iter)):
+            scope.budget.spend()
+            inner = scope.bind(unpack(first.target, item))
+            if all(_Evaluator(inner, self.text).truth(condition) for condition in first.ifs):
+                yield from self.loop(rest, inner)
+
+    def _constant(self, node: ast.Constant) -> Any:
+        return node.value
+
+    def _name(self, node: ast.Name) -> Any:
+        if node.id in self.scope.names:
+            return self.scope.names[node.id]
+        raise UnknownName(node.id, self.scope.names)
+
+    def _binop(self, node: ast.BinOp) -> Any:
+        left, right = self.run(node.left), self.run(node.right)
+        if isinstance(left, str) or isinstance(right, str) or isinstance(left, dict) or isinstance(right, dict):
+            raise TypeError
+        if isinstance(left, list) or isinstance(right, list):
+            return self._list_arithmetic(node.op, left, right)
+        if isinstance(node.op, ast.Pow):
+            return _power(left, right)
+        return _OPERATORS[type(node.op)](left, right)
+
+    def _list_arithmetic(self, op: ast.operator, left: Any, right: Any) -> list[Any]:
+        if isinstance(op, ast.Add) and isinstance(left, list) and isinstance(right, list):
+            return left + right
+        items, times = (left, right) if isinstance(left, list) else (right, left)
+        if isinstance(op, ast.Mult) and isinstance(items, list):
+            count = concrete(times)
+            if not isinstance(count, int):
+                raise TypeError
+            if len(items) * count > MAX_ITEMS:
+                raise OverflowError
+            return items * count
+        raise TypeError
+
+    def _unaryop(self, node: ast.UnaryOp) -> Any:
+        if isinstance(node.op, ast.Not):
+            return not self.truth(node.operand)
+        value = self.run(node.operand)
+        return -value if isinstance(node.op, ast.USub) else +concrete(value)
+
+    def _boolop(self, node: ast.BoolOp) -> bool:
+        wanted = isinstance(node.op, ast.Or)
+        for item in node.values:
+            if self.truth(item) is wanted:
+                return wanted
+        return not wanted
+
+    def _compare(self, node: ast.Compare) -> bool:
+        left = self.run(node.left)
+        for op, item in zip(node.ops, node.comparators, strict=True):
+            right = self.run(item)
+            if not self._compare_two(op, left, right):
+                return False
+            left = right
+        return True
+
+    def _compare_two(self, op: ast.cmpop, left: Any, right: Any) -> bool:
+        if isinstance(op, ast.In | ast.NotIn):
+            found = any(self._equal(left, item) for item in iterate(right))
+            return found is isinstance(op, ast.In)
+        if isinstance(op, ast.Eq | ast.NotEq):
+            return self._equal(left, right) is isinstance(op, ast.Eq)
+        if not (_is_number(left) and _is_number(right)):
+            raise TypeError
+        return self.scope.decide(_COMPARISONS[type(op)], left, right)
+
+    def _equal(self, left: Any, right: Any) -> bool:
+        if _is_number(left) and _is_number(right):
+            return self.scope.decide("==", left, right)
+        if isinstance(left, list) and isinstance(right, list):
+            return len(left) == len(right) and all(map(self._equal, left, right))
+        return type(left) is type(right) and bool(left == right)
+
+    def _ifexp(self, node: ast.IfExp) -> Any:
+        return self.run(node.body if self.truth(node.test) else node.orelse)
+
+    def _list(self, node: ast.List | ast.Tuple) -> list[Any]:
+        return [self.run(item) for item in node.elts]
+
+    _tuple = _list
+
+    def _dict(self, node: ast.Dict) -> dict[Any, Any]:
+        result: dict[Any, Any] = {}
+        for key, value in zip(node.keys, node.values, strict=True):
+            if key is None:
+                raise TypeError
+            result[concrete(self.run(key))] = self.run(value)
+        return result
+
+    def _subscript(self, node: ast.Subscript) -> Any:
+        held = self.run(node.value)
+        if isinstance(node.slice, ast.Slice):
+            parts = (node.slice.lower, node.slice.upper, node.slice.step)
+            return held[slice(*(None if part is None else concrete(self.run(part)) for part in parts))]
+        index = concrete(self.run(node.slice))
+        if isinstance(held, dict):
+            if index not in held:
+                known = ", ".join(map(repr, held))
+                raise ExpressionError(f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}")
+            return held[index]
+        if not isinstance(held, list) or not isinstance(index, int):
+            raise TypeError
+        if not -len(held) <= index < len(held):
+            raise ExpressionError(
+                f"'{_short(self.text)}' takes item {index} of a list of {len(held)}", "items count from 0"
+            )
+        return held[index]
+
+    def _listcomp(self, node: ast.ListComp | ast.GeneratorExp) -> list[Any]:
+        scopes = self.loop(node.generators, self.scope)
+        return _bounded([_Evaluator(scope, self.text).run(node.elt) for scope in scopes])
+
+    _generatorexp = _listcomp
+
+    def _call(self, node: ast.Call) -> Any:
+        assert isinstance(node.func, ast.Name)
+        name = node.func.id
+        if name == "channels" and self.scope.channels and len(node.args) == 1:
+            argument = node.args[0]
+            if isinstance(argument, ast.Name):
+                return self.scope.channels(argument.id)
+        if name not in FUNCTIONS:
+            raise UnknownName(name, FUNCTIONS)
+        try:
+            return FUNCTIONS[name](*(self.run(argument) for argument in node.args))
+        except ExpressionError:
+            raise
+        except ValueError as error:
+            raise ExpressionError(f"'{_short(self.text)}': {error}") from None
+
+
+class UnknownName(ExpressionError):
+    """A name that nothing defines."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(f"nothing here is called '{name}'", code="unknown-name")
+        self.name = name
+        self.known = tuple(known)
+
+
+def iterate(value: Any) -> list[Any]:
+    """The items of a list; :class:`ExpressionError` for anything else."""
+    if isinstance(value, list):
+        return value
+    if isinstance(value, dict):
+        return list(value)
+    if isinstance(value, Sym):
+        raise Undecided(concrete_symbols(value))
+    raise ExpressionError(f"{show(value)} is not a list", "loop over range(n) or over a list")
+
+
+def concrete_symbols(value: Sym) -> frozenset[Any]:
+    """The symbols whose values are missing to make ``value`` plain."""
+    try:
+        concrete(value)
+    except Undecided as undecided:
+        return undecided.symbols
+    return frozenset()
+
+
+def unpack(target: ast.expr, item: Any) -> dict[str, Any]:
+    """The names that a loop's target (``i`` or ``i, rate``) gives to one item."""
+    if isinstance(target, ast.Name):
+        return {target.id: item}
+    if isinstance(target, ast.Tuple) and isinstance(item, list) and len(item) == len(target.elts):
+        found: dict[str, Any] = {}
+        for part, value in zip(target.elts, item, strict=True):
+            found |= unpack(part, value)
+        return found
+    raise ExpressionError("a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'")
+
+
+def parse_loop(text: str) -> tuple[ast.expr, Expression]:
+    """The target and the items of ``for TARGET in ITEMS``."""
+    inner = _parse(f"[0 {text}]", text)
+    if not isinstance(inner, ast.ListComp) or len(inner.generators) != 1 or inner.generators[0].ifs:
+        raise ExpressionError(f"'{_short(text)}' is no loop", "write 'for NAME in LIST:'")
+    generator = inner.generators[0]
+    return generator.target, Expression(ast.unparse(generator.iter))
+
+
+def truth(value: Any, scope: Scope) -> bool:
+    """Whether a value counts as true; symbols are decided by the scope."""
+    return _truth(value, scope)
+
+
+def _truth(value: Any, scope: Scope) -> bool:
+    return scope.decide("!=", value, 0) if isinstance(value, Sym) else bool(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | Fraction | Sym)
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and abs(exponent) > 63:
+        raise OverflowError
+    if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
+        return Fraction(1) / base**-exponent
+    result: Number = base**exponent
+    return result
+
+
+def _divided(left: Number, right: Number) -> Number:
+    if isinstance(left, int) and isinstance(right, int):
+        quotient = Fraction(left, right)
+        return quotient.numerator if quotient.denominator == 1 else left / right
+    return left / right
+
+
+def _bounded(value: Any) -> Any:
+    if isinstance(value, list | dict | str) and len(value) > MAX_ITEMS:
+        raise OverflowError
+    if isinstance(value, int) and abs(value) > MAX_MAGNITUDE:
+        raise OverflowError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError
+    if isinstance(value, complex):
+        raise TypeError
+    return value
+
+
+def _word(part: Expression, value: Any) -> str:
+    if isinstance(value, Sym):
+        raise Undecided(concrete_symbols(value))
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ExpressionError(f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number")
+    return str(value)
+
+
+def _braces(text: str) -> Iterator[tuple[int, int]]:
+    position = 0
+    while (start := text.find("{", position)) >= 0:
+        position = _closing(text, start)
+        yield start, position
+    if "}" in text[position:]:
+        raise ExpressionError(f"'{_short(text)}' closes a brace that it never opened")
+
+
+def _closing(text: str, start: int) -> int:
+    depth = 0
+    for position in range(start, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[position], 0)
+        if depth == 0:
+            return position + 1
+    raise ExpressionError(f"'{_short(text)}' opens a brace that it never closes")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def _range(*args: Number) -> list[int]:
+    plain = [concrete(arg) for arg in args]
+    if not 1 <= len(plain) <= 3 or not all(isinstance(arg, int) for arg in plain):
+        raise TypeError
+    numbers = builtins.range(*plain)  # type: ignore[arg-type]
+    if len(numbers) > MAX_ITEMS:
+        raise ExpressionError(f"range() of {len(numbers):,} items", f"a list holds at most {MAX_ITEMS:,}", code="limit")
+    return list(numbers)
+
+
+def _ceil(value: Number) -> Number:
+    if isinstance(value, Sym):
+        return -((-value) // 1)
+    return math.ceil(value)
+
+
+def _sum(items: Any) -> Number:
+    total: Number = 0
+    for item in iterate(items):
+        total = total + item
+    return total
+
+
+def _spread(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: function(*(iterate(args[0]) if len(args) == 1 else args))
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "range": _range,
+    "len": lambda items: len(iterate(items)),
+    "min": _spread(minimum),
+    "max": _spread(maximum),
+    "sum": _sum,
+    "ceil": _ceil,
+    "abs": lambda value: abs(concrete(value)),
+    "make_divisible": make_divisible,
+    "enumerate": lambda items: [[index, item] for index, item in enumerate(iterate(items))],
+    "zip": lambda *lists: [list(items) for items in zip(*map(iterate, lists), strict=True)],
+    "reversed": lambda items: iterate(items)[::-1],
+}
+"""The functions of the language, by name (``channels`` besides, which needs the graph)."""
+
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: _divided,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+}
+_COMPARISONS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
+_ALLOWED = {
+    *(ast.Constant, ast.Name, ast.Load, ast.Store, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
+    *(ast.List, ast.Tuple, ast.Dict, ast.Subscript, ast.Slice, ast.ListComp, ast.GeneratorExp, ast.comprehension),
+    *(ast.Call, ast.Attribute, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Pow),
+    *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn),
+    *_OPERATORS,
+}
+_KINDS: dict[type[ast.AST], str] = {ast.Lambda: "a lambda", ast.JoinedStr: "an f-string", ast.NamedExpr: "':='"}

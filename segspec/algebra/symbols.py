@@ -1,0 +1,469 @@
+"""Symbolic numbers: polynomials over parameters and image sizes, with exact floor division.
+
+A channel count is ``2 * width`` until someone asks for a width; a height is ``(H + 1) // 2`` for every
+H at once. Two rules keep such forms small and make most comparisons decidable without numbers:
+
+* ``(n·a + b) // n = a + b // n`` for whole a, and
+* ``((p + a) // m + b) // n = (p + a + b·m) // (m·n)`` (Graham, Knuth, Patashnik, *Concrete Mathematics*,
+  eq. 3.11), so a chain of strides is one floor division.
+
+Arithmetic returns a plain ``int`` (or ``float``) as soon as no symbol is left.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import TypeAlias
+
+Plain: TypeAlias = int | float | Fraction
+
+MAX_TERMS = 2_000
+"""A polynomial with more terms than this is no channel count; it is refused."""
+
+
+class Undecided(Exception):
+    """A comparison (or a loop bound) depends on symbols that have no value yet."""
+
+    def __init__(self, symbols: Iterable[Symbol]) -> None:
+        self.symbols = frozenset(symbols)
+        super().__init__(", ".join(sorted(symbol.name for symbol in self.symbols)))
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A number without a value: a parameter, or (``size``) an axis of an input.
+
+    ``low`` and ``high`` bound it; they are what makes ``width != 4 * width`` decidable. A parameter that
+    is not ``whole`` can be no count.
+    """
+
+    name: str
+    low: float = 1
+    high: float = math.inf
+    size: bool = False
+    whole: bool = True
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The atom ``over // under`` that no rule could simplify."""
+
+    over: Number
+    under: Number
+
+
+@dataclass(frozen=True)
+class Function:
+    """An atom that names a function: ``max``, ``min``, ``pow``, ``make_divisible``, ``/``."""
+
+    name: str
+    args: tuple[Number, ...]
+
+
+Atom: TypeAlias = "Symbol | Floor | Function"
+Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
+
+
+class Sym:
+    """An immutable polynomial with at least one symbol; terms keep the order in which they came."""
+
+    __slots__ = ("_hash", "_key", "terms")
+
+    def __init__(self, terms: tuple[tuple[Monomial, Plain], ...]) -> None:
+        self.terms = terms
+        self._key = frozenset((frozenset(monomial), coefficient) for monomial, coefficient in terms)
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sym) and self._hash == other._hash and self._key == other._key
+
+    def __add__(self, other: Number) -> Number:
+        return _total([*self.terms, *_terms(other)])
+
+    def __radd__(self, other: Plain) -> Number:
+        return _total([*_terms(other), *self.terms])
+
+    def __neg__(self) -> Number:
+        return self * -1
+
+    def __sub__(self, other: Number) -> Number:
+        return self + -1 * other
+
+    def __rsub__(self, other: Plain) -> Number:
+        return other + -self
+
+    def __mul__(self, other: Number) -> Number:
+        return _product(self, other)
+
+    def __rmul__(self, other: Plain) -> Number:
+        return _product(other, self)
+
+    def __truediv__(self, other: Number) -> Number:
+        if isinstance(other, int | Fraction) and other != 0:
+            return _product(Fraction(1) / other, self)
+        if isinstance(other, float) and other != 0:
+            return _product(1 / other, self)
+        return _divide(self, other)
+
+    def __rtruediv__(self, other: Plain) -> Number:
+        return _divide(other, self)
+
+    def __floordiv__(self, other: Number) -> Number:
+        return _floor(self, other)
+
+    def __rfloordiv__(self, other: Plain) -> Number:
+        return _floor(other, self)
+
+    def __mod__(self, other: Number) -> Number:
+        return self - other * (self // other)
+
+    def __rmod__(self, other: Plain) -> Number:
+        return other - self * (other // self)
+
+    def __pow__(self, other: Number) -> Number:
+        if isinstance(other, int) and 0 <= other <= 16:
+            result: Number = 1
+            for _ in range(other):
+                result = result * self
+            return result
+        return _atom(Function("pow", (self, other)))
+
+    def __rpow__(self, other: Plain) -> Number:
+        return _atom(Function("pow", (other, self)))
+
+    def __repr__(self) -> str:
+        return show(self)
+
+
+Number: TypeAlias = int | float | Fraction | Sym
+
+
+def number(symbol: Symbol) -> Sym:
+    """The symbol as a number to calculate with."""
+    return _atom(symbol)
+
+
+def ceil_div(over: Number, under: Number) -> Number:
+    """``over / under`` rounded up, exactly."""
+    return (over + under - 1) // under
+
+
+def maximum(*values: Number) -> Number:
+    """The largest of the values; symbolic where the forms do not decide."""
+    return _extreme("max", values)
+
+
+def minimum(*values: Number) -> Number:
+    """The smallest of the values; symbolic where the forms do not decide."""
+    return _extreme("min", values)
+
+
+def make_divisible(value: Number, divisor: int = 8) -> Number:
+    """The nearest multiple of ``divisor``, never more than 10 % below ``value``.
+
+    As in MobileNet's reference implementation.
+    """
+    if isinstance(value, Sym):
+        return _atom(Function("make_divisible", (value, divisor)))
+    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * value else rounded
+
+
+def compare(operator: str, left: Number, right: Number) -> bool:
+    """Decide ``left operator right`` from the forms alone.
+
+    Raises :class:`Undecided` where different values of the symbols would give different answers.
+    """
+    difference = left - right
+    low, high = bounds(difference)
+    answers = {
+        "==": (low == high == 0, low > 0 or high < 0),
+        "!=": (low > 0 or high < 0, low == high == 0),
+        "<": (high < 0, low >= 0),
+        "<=": (high <= 0, low > 0),
+        ">": (low > 0, high <= 0),
+        ">=": (low >= 0, high < 0),
+    }
+    yes, no = answers[operator]
+    if yes == no:
+        raise Undecided(symbols_of(difference))
+    return yes
+
+
+def bounds(value: Number) -> tuple[float, float]:
+    """The least and the greatest value that the symbols' own bounds allow (not always reached)."""
+    if not isinstance(value, Sym):
+        return float(value), float(value)
+    low = high = 0.0
+    for monomial, coefficient in value.terms:
+        term = (1.0, 1.0)
+        for atom, power in monomial:
+            for _ in range(power):
+                term = _interval_product(term, _atom_bounds(atom))
+        term = _interval_product(term, (float(coefficient), float(coefficient)))
+        low, high = low + term[0], high + term[1]
+    return low, high
+
+
+@lru_cache(maxsize=65_536)
+def _symbols(value: Sym) -> frozenset[Symbol]:
+    found: set[Symbol] = set()
+    for monomial, _ in value.terms:
+        for atom, _ in monomial:
+            if isinstance(atom, Symbol):
+                found.add(atom)
+            elif isinstance(atom, Floor):
+                found |= symbols_of(atom.over) | symbols_of(atom.under)
+            else:
+                found |= frozenset().union(*(symbols_of(arg) for arg in atom.args))
+    return frozenset(found)
+
+
+def symbols_of(value: object) -> frozenset[Symbol]:
+    """Every symbol in a number, or in nested tuples, lists and dicts of numbers."""
+    if isinstance(value, Sym):
+        return _symbols(value)
+    if isinstance(value, tuple | list):
+        return frozenset().union(*(symbols_of(item) for item in value))
+    if isinstance(value, dict):
+        return symbols_of(list(value.values()))
+    return frozenset()
+
+
+def is_whole(value: Sym) -> bool:
+    """Whether the form is a whole number for all whole values of its symbols."""
+    plain = all(isinstance(coefficient, int) for _, coefficient in value.terms)
+    ratio = any(isinstance(atom, Function) and atom.name == "/" for term, _ in value.terms for atom, _ in term)
+    return plain and not ratio and all(symbol.whole for symbol in _symbols(value))
+
+
+def concrete(value: Number) -> Plain:
+    """The plain number, or :class:`Undecided` with the symbols that stand in the way."""
+    if isinstance(value, Sym):
+        raise Undecided(symbols_of(value))
+    return value
+
+
+def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
+    """The number with every symbol in ``values`` replaced, simplified anew."""
+    if not isinstance(value, Sym) or not any(symbol in values for symbol in _symbols(value)):
+        return value
+    result: Number = 0
+    for monomial, coefficient in value.terms:
+        term: Number = coefficient
+        for atom, power in monomial:
+            term = term * _substitute_atom(atom, values) ** power
+        result = result + term
+    return result
+
+
+def _substitute_atom(atom: Atom, values: Mapping[Symbol, Number]) -> Number:
+    if isinstance(atom, Symbol):
+        return values[atom] if atom in values else _atom(atom)
+    if isinstance(atom, Floor):
+        return substitute(atom.over, values) // substitute(atom.under, values)
+    return _apply(atom.name, [substitute(arg, values) for arg in atom.args])
+
+
+def _apply(name: str, args: list[Number]) -> Number:
+    functions: dict[str, Callable[..., Number]] = {
+        "max": maximum,
+        "min": minimum,
+        "pow": lambda base, exponent: base**exponent,
+        "make_divisible": make_divisible,
+        "/": lambda over, under: over / under,
+    }
+    return functions[name](*args)
+
+
+def show(value: object) -> str:
+    """The number as a person writes it in Python: ``2 * width``, ``skip_channels + channels``."""
+    if isinstance(value, Fraction):
+        return str(value.numerator) if value.denominator == 1 else f"{value.numerator} / {value.denominator}"
+    if not isinstance(value, Sym):
+        return repr(value)
+    pieces: list[tuple[bool, str]] = []
+    for monomial, coefficient in value.terms:
+        pieces.append((coefficient < 0, _show_term(monomial, abs(coefficient))))
+    pieces.sort(key=lambda piece: piece[0])  # stable: a sum starts with what is added
+    negative, text = pieces[0]
+    text = f"-{text}" if negative else text
+    return text + "".join(f" {'-' if minus else '+'} {piece}" for minus, piece in pieces[1:])
+
+
+def _show_term(monomial: Monomial, coefficient: Plain) -> str:
+    factors = [_show_atom(atom, power) for atom, power in monomial]
+    if not factors:
+        return show(coefficient)
+    quotient = ""
+    if isinstance(coefficient, Fraction):
+        quotient = f" / {coefficient.denominator}" if coefficient.denominator != 1 else ""
+        coefficient = coefficient.numerator
+    if coefficient != 1:
+        factors.insert(0, show(coefficient))
+    if len(factors) > 1 or quotient:
+        factors = [f"({factor})" if " // " in factor or " / " in factor else factor for factor in factors]
+    return " * ".join(factors) + quotient
+
+
+def _show_atom(atom: Atom, power: int) -> str:
+    if isinstance(atom, Symbol):
+        text = atom.name
+    elif isinstance(atom, Floor):
+        text = f"{_grouped(atom.over)} // {_grouped(atom.under)}"
+    elif atom.name in ("pow", "/"):
+        operator = "**" if atom.name == "pow" else " / "
+        text = operator.join(_grouped(arg) for arg in atom.args)
+    else:
+        text = f"{atom.name}({', '.join(show(arg) for arg in atom.args)})"
+    if power == 1:
+        return text
+    return f"{text}**{power}" if text.isidentifier() else f"({text})**{power}"
+
+
+def _grouped(value: Number) -> str:
+    text = show(value)
+    return text if text.isidentifier() or text.isdigit() else f"({text})"
+
+
+def _terms(value: Number) -> tuple[tuple[Monomial, Plain], ...]:
+    if isinstance(value, Sym):
+        return value.terms
+    return (((), value),) if value else ()
+
+
+def _atom(atom: Atom) -> Sym:
+    return Sym(((((atom, 1),), 1),))
+
+
+def _total(terms: Iterable[tuple[Monomial, Plain]]) -> Number:
+    merged: dict[frozenset[tuple[Atom, int]], tuple[Monomial, Plain]] = {}
+    for monomial, coefficient in terms:
+        key = frozenset(monomial)
+        held = merged.get(key)
+        merged[key] = (held[0], held[1] + coefficient) if held else (monomial, coefficient)
+    left = [(monomial, _whole(coefficient)) for monomial, coefficient in merged.values() if coefficient]
+    if len(left) > MAX_TERMS:
+        raise OverflowError("the expression has too many terms")
+    if not left:
+        return 0
+    if len(left) == 1 and not left[0][0]:
+        return left[0][1]
+    return Sym(tuple(left))
+
+
+def _product(left: Number, right: Number) -> Number:
+    result = []
+    a, b = _terms(left), _terms(right)
+    if len(a) * len(b) > MAX_TERMS:
+        raise OverflowError("the expression has too many terms")
+    for first, first_coefficient in a:
+        for second, second_coefficient in b:
+            powers = dict(first)
+            for atom, power in second:
+                powers[atom] = powers.get(atom, 0) + power
+            result.append((tuple(powers.items()), first_coefficient * second_coefficient))
+    return _total(result)
+
+
+def _whole(value: Plain) -> Plain:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        return value.numerator
+    return value
+
+
+def _divide(over: Number, under: Number) -> Number:
+    if under == 0:
+        raise ZeroDivisionError("division by zero")
+    if over == under:
+        return 1
+    return _atom(Function("/", (over, under)))
+
+
+def _floor(over: Number, under: Number) -> Number:
+    if under == 0:
+        raise ZeroDivisionError("division by zero")
+    if over == under:
+        return 1
+    if not isinstance(under, int) or under < 0:
+        if isinstance(under, int):
+            return _floor(-over, -under)
+        return _atom(Floor(over, under))
+    if under == 1 and all(isinstance(coefficient, int) for _, coefficient in _terms(over)):
+        return over
+    outside: list[tuple[Monomial, Plain]] = []
+    inside: list[tuple[Monomial, Plain]] = []
+    constant: Plain = 0
+    for monomial, coefficient in _terms(over):
+        if not isinstance(coefficient, int):
+            return _atom(Floor(over, under))
+        if not monomial:
+            constant = coefficient
+        elif coefficient % under == 0:
+            outside.append((monomial, coefficient // under))
+        else:
+            inside.append((monomial, coefficient))
+    whole, constant = divmod(constant, under)
+    outside.append(((), whole))
+    if not inside:
+        return _total(outside)
+    shared = math.gcd(under, *(int(coefficient) for _, coefficient in inside))
+    inside = [(monomial, int(coefficient) // shared) for monomial, coefficient in inside]
+    constant, under = int(constant) // shared, under // shared
+    if len(inside) == 1 and inside[0][1] == 1 and len(inside[0][0]) == 1:
+        atom, power = inside[0][0][0]
+        if power == 1 and isinstance(atom, Floor) and isinstance(atom.under, int):
+            return _total(outside) + _floor(atom.over + constant * atom.under, atom.under * under)
+    remainder = _total([*inside, ((), constant)])
+    return _total(outside) + _atom(Floor(remainder, under))
+
+
+def _extreme(name: str, values: tuple[Number, ...]) -> Number:
+    if not values:
+        raise ValueError(f"{name}() of nothing")
+    kept: list[Number] = []
+    better = ">=" if name == "max" else "<="
+    for value in values:
+        if any(_surely(better, other, value) for other in kept):
+            continue
+        kept = [other for other in kept if not _surely(better, value, other)]
+        kept.append(value)
+    return kept[0] if len(kept) == 1 else _atom(Function(name, tuple(kept)))
+
+
+def _surely(operator: str, left: Number, right: Number) -> bool:
+    try:
+        return compare(operator, left, right)
+    except Undecided:
+        return False
+
+
+def _atom_bounds(atom: Atom) -> tuple[float, float]:
+    if isinstance(atom, Symbol):
+        return atom.low, atom.high
+    if isinstance(atom, Floor):
+        if isinstance(atom.under, int) and atom.under > 0:
+            low, high = bounds(atom.over)
+            return _floored(low, atom.under), _floored(high, atom.under)
+        return -math.inf, math.inf
+    if atom.name in ("max", "min"):
+        choose = max if atom.name == "max" else min
+        pairs = [bounds(arg) for arg in atom.args]
+        return choose(low for low, _ in pairs), choose(high for _, high in pairs)
+    return (1, math.inf) if atom.name == "make_divisible" else (-math.inf, math.inf)
+
+
+def _floored(value: float, under: int) -> float:
+    return math.floor(value / under) if math.isfinite(value) else value
+
+
+def _interval_product(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    products = [0.0 if 0 in (x, y) else x * y for x in a for y in b]
+    return min(products), max(products)

@@ -1,0 +1,142 @@
+"""Every error a user can cause: its place, its code, its remedy, and how it is shown.
+
+Nothing in segspec prints a problem by itself. A stage that finds one makes a :class:`Problem`; a stage
+that can go no further raises :class:`SpecError` with all that it found.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# The one table of codes: what each means, in the words of `error[code]`.
+CODES = {
+    "syntax": "the text is not YAML that segspec reads",
+    "limit": "the spec is larger than segspec accepts",
+    "duplicate": "a name is given twice",
+    "schema": "a key or a value is not what the language has at this place",
+    "unknown-op": "no op has this name",
+    "unknown-block": "no block has this name",
+    "unknown-node": "no node or input has this name",
+    "unknown-name": "an expression uses a name that nothing defines",
+    "unknown-parameter": "no parameter has this name",
+    "unknown-preset": "the spec has no preset of this name",
+    "unknown-spec": "no spec has this name",
+    "unknown-backend": "segspec has no templates of this name",
+    "import": "a file or a block cannot be imported",
+    "cycle": "something depends on itself",
+    "expression": "an expression cannot be evaluated",
+    "name": "a name cannot be used in generated code",
+    "attribute": "an attribute has a value that its op cannot have",
+    "argument": "a block's argument is missing or of the wrong type",
+    "choice": "a value is not among the parameter's choices",
+    "inputs": "a node has the wrong number of inputs",
+    "shape": "shapes do not fit together",
+    "size": "the network cannot take an input of this size",
+    "unused": "something is declared that nothing uses",
+    "expectation": "the network is not what the spec says it is",
+    "refused": "a backend cannot compute this as the spec means it",
+    "missing-framework": "a framework that must run is not installed",
+    "backend-failed": "a backend stopped before it had a result",
+    "usage": "the command line is wrong",
+    "output": "a file cannot be written",
+}
+
+
+@dataclass(frozen=True)
+class Place:
+    """A position in a file; line and column count from 1, and 0 means the file as a whole."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+    text: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: where it is, what it is, and what to do about it."""
+
+    code: str
+    message: str
+    place: Place | None = None
+    node: str = ""
+    remedy: str = ""
+
+    def inside(self, node: str) -> Problem:
+        """The same problem, seen from the block that holds ``node``."""
+        return replace(self, node=f"{node}.{self.node}" if self.node else node)
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}: " if self.place else ""]
+        lines[0] += f"error[{self.code}]: {self.message}"
+        if self.place and self.place.line:
+            margin = len(str(self.place.line))
+            text = self.place.text.rstrip()[:160]
+            lines.append(f"{self.place.line:>{margin + 2}} | {_printable(text)}")
+            lines.append(f"{'':>{margin + 2}} | {'':>{self.place.column - 1}}^")
+        if self.node:
+            lines.append(f"  node: {self.node}")
+        if self.remedy:
+            lines.append(f"  help: {self.remedy}")
+        return "\n".join(_printable(line) for line in lines)
+
+    def as_dict(self) -> dict[str, object]:
+        """The problem as plain data, for ``--json``."""
+        place = self.place or Place("")
+        return {
+            "code": self.code,
+            "message": self.message,
+            "file": place.file,
+            "line": place.line,
+            "column": place.column,
+            "node": self.node,
+            "remedy": self.remedy,
+        }
+
+
+class SpecError(Exception):
+    """The input is wrong; carries every problem that was found, in the order of the files' lines."""
+
+    def __init__(self, problems: Problem | Sequence[Problem]) -> None:
+        found = [problems] if isinstance(problems, Problem) else list(dict.fromkeys(problems))
+        self.problems = tuple(found)
+        super().__init__("\n".join(str(problem) for problem in found))
+
+
+def fail(
+    code: str, message: str, place: Place | None = None, *, node: str = "", remedy: str = ""
+) -> SpecError:
+    """A :class:`SpecError` of one problem, to be raised."""
+    return SpecError(Problem(code, message, place, node, remedy))
+
+
+def suggest(name: str, known: Iterable[str], *, what: str = "") -> str:
+    """A remedy that names the nearest known name, or lists what there is."""
+    names = sorted({str(item) for item in known})
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.6)
+    lowered = {item.lower().replace("_", ""): item for item in names}
+    same = lowered.get(str(name).lower().replace("_", ""))
+    if same or near:
+        return f"did you mean '{same or near[0]}'?"
+    if not names:
+        return f"there is no {what} here" if what else ""
+    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+    return f"{what or 'known'}: {listed}"
+
+
+def shown_path(path: Path) -> str:
+    """A path as a user would write it: relative to the working directory where it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)

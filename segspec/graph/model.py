@@ -1,0 +1,219 @@
+"""What elaboration yields: immutable classes of modules, and the calls of which they consist.
+
+A :class:`Module` is one class of the generated code: a block specialised by its structural parameters.
+Its shapes are written in its own symbols (its parameters, its inputs' channels and sizes); a
+:class:`BlockCall` says what those symbols are in terms of the module that makes the call. So each class
+is inferred once, and any instance of it by substitution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from segspec.algebra.symbols import Number, Symbol, compare, show, substitute
+from segspec.errors import Place, Problem
+from segspec.ops import Op, Shape
+from segspec.ops.initializers import Initializer
+from segspec.spec.load import Definition
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a node reads: an input or an output of an earlier node, or what its sequence holds after ``upto`` elements."""
+
+    node: str
+    output: int = 0
+    upto: int | None = None
+
+
+@dataclass(frozen=True)
+class OpCall:
+    """One op on inputs of known shape."""
+
+    op: Op
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    init: tuple[tuple[str, Initializer], ...] = ()
+
+
+@dataclass(frozen=True)
+class BlockCall:
+    """One instance of a module; ``values`` gives every symbol of the module in the caller's terms."""
+
+    module: Module
+    values: Mapping[Symbol, Number]
+    outputs: tuple[Shape, ...]
+
+    def argument(self, name: str) -> Number:
+        """What the constructor's argument ``name`` gets."""
+        return next(value for symbol, value in self.values.items() if symbol.name == name and not symbol.size)
+
+
+@dataclass(frozen=True)
+class SequenceCall:
+    """Calls one after another: the framework's Sequential."""
+
+    elements: tuple[Call, ...]
+
+    @property
+    def outputs(self) -> tuple[Shape, ...]:
+        """The last element's outputs."""
+        return self.elements[-1].outputs
+
+
+@dataclass(frozen=True)
+class ApplyCall:
+    """Another node's module once more, with the same weights."""
+
+    target: str
+    call: Call
+
+    @property
+    def outputs(self) -> tuple[Shape, ...]:
+        """What the shared module returns for this input."""
+        return self.call.outputs
+
+
+Call: TypeAlias = OpCall | BlockCall | SequenceCall | ApplyCall
+
+
+@dataclass(frozen=True)
+class Node:
+    """A named step of a module's forward pass; ``training`` if only outputs of train mode need it."""
+
+    name: str
+    call: Call
+    sources: tuple[Tensor, ...]
+    place: Place
+    training: bool = False
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a module's constructor: a value parameter, or the channels of an input."""
+
+    name: str
+    symbol: Symbol
+    type: str
+    default: Any = None
+    required: bool = True
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class ModuleInput:
+    """An input with its shape in the module's symbols."""
+
+    name: str
+    shape: Shape
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class ModuleOutput:
+    """An output with its shape in the module's symbols."""
+
+    name: str
+    tensor: Tensor
+    shape: Shape
+    training: bool = False
+    loss_weight: float = 1.0
+    doc: str = ""
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """Something that must hold and that the forms alone leave open."""
+
+    kind: str
+    left: Number
+    right: Number
+    message: str
+    remedy: str
+    place: Place
+    node: str
+    training: bool = False
+
+    def under(self, values: Mapping[Symbol, Number]) -> Requirement:
+        """The requirement with symbols replaced."""
+        left, right = substitute(self.left, values), substitute(self.right, values)
+        return Requirement(self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training)
+
+    def within(self, node: str) -> Requirement:
+        """The requirement as seen from the block that holds ``node``."""
+        path = f"{node}.{self.node}" if self.node else node
+        return Requirement(
+            self.kind, self.left, self.right, self.message, self.remedy, self.place, path, self.training
+        )
+
+    def holds(self) -> bool:
+        """Whether it holds; raises :class:`~segspec.algebra.symbols.Undecided` where that depends on symbols."""
+        return compare(self.kind, self.left, self.right)
+
+    def problem(self, *, code: str = "shape", note: str = "") -> Problem:
+        """The problem that its violation is."""
+        message = self.message
+        for value in (self.left, self.right):
+            if note and not isinstance(value, int) and show(value) not in message:
+                break
+        return Problem(code, message + note, self.place, self.node, self.remedy)
+
+    def __str__(self) -> str:
+        return f"{show(self.left)} {self.kind} {show(self.right)}"
+
+
+@dataclass(frozen=True)
+class Module:
+    """One class: a definition at one choice of its structural parameters and used outputs."""
+
+    name: str
+    definition: Definition
+    arguments: tuple[Argument, ...]
+    inputs: tuple[ModuleInput, ...]
+    nodes: tuple[Node, ...]
+    outputs: tuple[ModuleOutput, ...]
+    requirements: tuple[Requirement, ...]
+    choices: tuple[tuple[str, Any], ...]
+    instances: int
+    key: Any = field(repr=False, default=None)
+
+    def node(self, name: str) -> Node:
+        """The node of this name."""
+        return next(node for node in self.nodes if node.name == name)
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A whole network: its classes, the root's last, and the values its parameters have."""
+
+    root: Module
+    modules: tuple[Module, ...]
+    parameters: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    preset: str = ""
+
+    @property
+    def definition(self) -> Definition:
+        """The spec."""
+        return self.root.definition
+
+    @property
+    def name(self) -> str:
+        """The name of the generated module: the spec's, with the preset's."""
+        return self.definition.name + (f"_{self.preset}" if self.preset else "")
+
+    def defaults(self) -> dict[Symbol, Number]:
+        """The values of the root's symbolic parameters."""
+        return {argument.symbol: argument.default for argument in self.root.arguments}
+
+
+def elements_of(call: Call) -> Iterator[tuple[str, Call]]:
+    """The calls inside a call, with their path below it: itself, or a sequence's elements, nested ones too."""
+    if isinstance(call, SequenceCall):
+        for index, element in enumerate(call.elements):
+            for path, inner in elements_of(element):
+                yield f"{index}.{path}" if path else str(index), inner
+    else:
+        yield "", call

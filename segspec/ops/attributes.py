@@ -1,0 +1,144 @@
+"""The types that an op's attributes can have: what an author may write, and what it then means.
+
+Each alias (:data:`Count`, :data:`Pair`, …) is the static type of the resolved value together with a
+:class:`Kind`, which says how the value reads in YAML and checks it. A number may be symbolic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Annotated, Any, ClassVar, TypeAlias, get_args, get_type_hints
+
+from segspec.algebra.symbols import Number, Sym, bounds, is_whole, show
+
+Written: TypeAlias = bool | int | float | str
+"""What stands in YAML where one value is expected: a literal, or the text of an expression."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one type of attribute is written and read."""
+
+    expected: str
+    read: Callable[[Any], Any]
+    written: Any = Written
+    word: bool = False
+    """Whether its text is a word rather than an expression."""
+
+    pads: ClassVar[str] = "one amount, [height, width] or [top, bottom, left, right]"
+
+
+def kind_of(owner: type, name: str) -> Kind:
+    """The kind of an attribute of an op class."""
+    hints = _hints(owner)
+    for part in (hints[name], *get_args(hints[name])):
+        for item in getattr(part, "__metadata__", ()):
+            if isinstance(item, Kind):
+                return item
+    raise TypeError(f"{owner.__name__}.{name} is declared without a kind")
+
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _hints(owner: type) -> dict[str, Any]:
+    if owner not in _HINTS:
+        _HINTS[owner] = get_type_hints(owner, include_extras=True)
+    return _HINTS[owner]
+
+
+def whole(minimum: int | None) -> Callable[[Any], Number]:
+    """A reader of whole numbers of at least ``minimum``."""
+
+    def read(value: Any) -> Number:
+        if isinstance(value, bool):
+            raise ValueError(f"expected a whole number, found {value}")
+        if isinstance(value, float | Fraction) and value == int(value):
+            value = int(value)
+        if isinstance(value, Sym) and not is_whole(value):
+            raise ValueError(f"expected a whole number, found {show(value)}: use // to divide")
+        if not isinstance(value, int | Sym):
+            raise ValueError(f"expected a whole number, found {show(value)}")
+        if minimum is not None and bounds(value)[1] < minimum:
+            raise ValueError(f"expected at least {minimum}, found {show(value)}")
+        return value
+
+    return read
+
+
+def _real(low: float | None = None, high: float | None = None) -> Callable[[Any], Number]:
+    def read(value: Any) -> Number:
+        if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Sym):
+            raise ValueError(f"expected a number, found {show(value)}")
+        if isinstance(value, Fraction):
+            value = float(value)
+        if low is not None and bounds(value)[1] < low:
+            raise ValueError(f"expected at least {low}, found {show(value)}")
+        if high is not None and bounds(value)[0] > high:
+            raise ValueError(f"expected at most {high}, found {show(value)}")
+        return value  # type: ignore[no-any-return]
+
+    return read
+
+
+def _flag(value: Any) -> bool | Sym:
+    if not isinstance(value, bool | Sym):
+        raise ValueError(f"expected true or false, found {show(value)}")
+    return value
+
+
+def _tuple(item: Callable[[Any], Number], *lengths: int) -> Callable[[Any], tuple[Number, ...]]:
+    def read(value: Any) -> tuple[Number, ...]:
+        if not isinstance(value, list | tuple):
+            return (item(value),) * lengths[0]
+        if len(value) not in lengths:
+            allowed = " or ".join(map(str, lengths))
+            raise ValueError(f"expected one number or a list of {allowed}, found {len(value)} items")
+        return tuple(item(part) for part in value)
+
+    return read
+
+
+def _sides(item: Callable[[Any], Number]) -> Callable[[Any], tuple[Number, ...]]:
+    def read(value: Any) -> tuple[Number, ...]:
+        sides = _tuple(item, 2, 4)(value)
+        return sides if len(sides) == 4 else (sides[0], sides[0], sides[1], sides[1])
+
+    return read
+
+
+def choice(*words: str) -> Kind:
+    """The kind of an attribute that is one of these words."""
+
+    def read(value: Any) -> str:
+        if value not in words:
+            raise ValueError(f"expected one of {', '.join(words)}, found {show(value)}")
+        return str(value)
+
+    return Kind(" or ".join(words), read, str, word=True)
+
+
+def _reference(value: Any) -> str:
+    return str(value)
+
+
+_LIST = Written | list[Written]
+
+Count: TypeAlias = Annotated[Number, Kind("a whole number of at least 1", whole(1))]
+Natural: TypeAlias = Annotated[Number, Kind("a whole number of at least 0", whole(0))]
+Whole: TypeAlias = Annotated[int, Kind("a whole number", whole(None))]
+Real: TypeAlias = Annotated[Number, Kind("a number", _real())]
+Positive: TypeAlias = Annotated[Number, Kind("a number of at least 0", _real(0))]
+Probability: TypeAlias = Annotated[Number, Kind("a number from 0 to 1", _real(0, 1))]
+Flag: TypeAlias = Annotated[bool | Sym, Kind("true or false", _flag)]
+Pair: TypeAlias = Annotated[
+    tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(1), 2), _LIST)
+]
+Margin: TypeAlias = Annotated[
+    tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(0), 2), _LIST)
+]
+Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_real(0), 2), _LIST)]
+Sides: TypeAlias = Annotated[tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)]
+Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]

@@ -1,0 +1,120 @@
+"""What an op is: one declaration, from which the language, the shapes, the weights and the tests follow.
+
+To add an op, write a class below :class:`Op` with :func:`op` on it and one macro in each backend's
+templates; nothing else names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, dataclass_transform
+
+from segspec.algebra.symbols import Number
+from segspec.ops.initializers import Initializer
+
+Shape: TypeAlias = "tuple[Number, ...]"
+"""The sizes of a tensor's axes, batch first and channels second: (N, C, H, W) for a map."""
+
+class Require(Protocol):
+    """Where a shape rule says what must hold; what the forms leave open is kept and checked later."""
+
+    def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
+        """``left`` and ``right`` must be the same number."""
+
+    def at_least(self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
+        """``value`` must not be below ``minimum`` (only in train mode, if ``training``)."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One tensor of an op's state, in its canonical layout (PyTorch's).
+
+    ``fan_in`` is what :mod:`segspec.weights` scales its draw by; a slot that is not ``trainable`` is a
+    statistic that training updates.
+    """
+
+    name: str
+    shape: Shape
+    init: Initializer
+    trainable: bool = True
+
+
+class Op:
+    """Base of every op: attributes as dataclass fields, meaning as methods.
+
+    ``inputs`` is the least and the greatest number of inputs; ``preserves_shape`` marks ops whose output
+    has their one input's shape; ``examples`` are the attributes its tests try, each with its inputs' shapes
+    where these are not the usual (2, 4, 9, 12).
+    """
+
+    name: ClassVar[str]
+    inputs: ClassVar[tuple[int, int]] = (1, 1)
+    preserves_shape: ClassVar[bool] = False
+    stochastic: ClassVar[bool] = False
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
+
+    def validate(self) -> None:
+        """Raise ``ValueError`` where the attributes, each right alone, do not go together."""
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        """The output's shape; what the inputs must satisfy goes to ``require``."""
+        if self.preserves_shape:
+            return inputs[0]
+        raise NotImplementedError(self.name)
+
+    def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
+        """The op's parameters and statistics, in the order in which they are registered."""
+        return ()
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        """Multiply-accumulates for one forward pass."""
+        return 0
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
+        """What constructors ask for beyond the attributes, such as ``in_channels``."""
+        return {}
+
+    @property
+    def has_state(self) -> bool:
+        """Whether it must be a submodule: it has weights, or behaves differently in training."""
+        return self.stochastic or type(self).slots is not Op.slots
+
+    def attributes(self) -> dict[str, Any]:
+        """The attributes by name, as resolved."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}  # type: ignore[arg-type]
+
+
+OPS: dict[str, type[Op]] = {}
+"""Every op by name; filled by :func:`op` as the modules of this package are imported."""
+
+_T = TypeVar("_T", bound=type[Op])
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def op(name: str) -> Callable[[_T], _T]:
+    """Declare an op: make its class a frozen dataclass and enter it in :data:`OPS`."""
+
+    def enter(declared: _T) -> _T:
+        made: _T = dataclass(frozen=True, kw_only=True)(declared)  # type: ignore[assignment]
+        made.name = name
+        OPS[name] = made
+        return made
+
+    return enter
+
+
+def product(numbers: tuple[Number, ...]) -> Number:
+    """The product of the numbers; 1 for none."""
+    result: Number = 1
+    for number in numbers:
+        result = result * number
+    return result
+
+
+def map_of(inputs: tuple[Shape, ...], require: Require, index: int = 0) -> tuple[Number, Number, Number, Number]:
+    """The (N, C, H, W) of an input that must be a map; a wrong rank is reported and answered with ones."""
+    shape = inputs[index]
+    require.equal(len(shape), 4, f"expected a map (N, C, H, W), found {len(shape)} axes")
+    n, c, h, w = shape if len(shape) == 4 else (*shape, 1, 1, 1, 1)[:4]
+    return n, c, h, w

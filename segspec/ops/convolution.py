@@ -1,0 +1,147 @@
+"""Convolutions and the linear layer."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from segspec.algebra.symbols import Number, Sym
+from segspec.ops.attributes import Count, Flag, Margin, Pair, Sides
+from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
+from segspec.ops.initializers import FanInUniform
+
+
+def windows(size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number) -> Number:
+    """How many windows fit along one axis; ``padding`` is both sides' together (Dumoulin, Visin 2016, rel. 14)."""
+    return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
+
+
+def _optional_bias(size: Number, present: bool | Sym) -> tuple[Slot, ...]:
+    # A symbolic flag counts as 0 or 1, so that the parameter count stays a polynomial.
+    if present is False:
+        return ()
+    return (Slot("bias", (size * present if isinstance(present, Sym) else size,), FanInUniform()),)
+
+
+@op("conv2d")
+class Conv2d(Op):
+    """2-D cross-correlation of a zero-padded map: what deep learning calls convolution."""
+
+    out_channels: Count
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    padding: Sides = (0, 0, 0, 0)
+    dilation: Pair = (1, 1)
+    groups: Count = 1
+    bias: Flag = True
+
+    examples: ClassVar = (
+        {"out_channels": 6, "kernel_size": 3, "padding": 1},
+        {"out_channels": 6, "kernel_size": [1, 3], "bias": False},
+        {"out_channels": 6, "kernel_size": 3, "stride": 2, "padding": [1, 2]},
+        {"out_channels": 6, "kernel_size": [2, 3], "stride": [2, 3], "padding": [0, 1, 2, 0]},
+        {"out_channels": 4, "kernel_size": 3, "padding": 6, "dilation": 6, "groups": 4},
+        {"out_channels": 6, "kernel_size": 3, "dilation": [2, 1], "groups": 2},
+    )
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        n, c, h, w = map_of(inputs, require)
+        _divides(self.groups, c, "the input's channels", require)
+        _divides(self.groups, self.out_channels, "out_channels", require)
+        top, bottom, left, right = self.padding
+        height = windows(h, self.kernel_size[0], self.stride[0], top + bottom, self.dilation[0])
+        width = windows(w, self.kernel_size[1], self.stride[1], left + right, self.dilation[1])
+        for size, axis in ((height, "height"), (width, "width")):
+            require.at_least(size, 1, f"the kernel is larger than the padded {axis}", "use more padding or a larger input")
+        return (n, self.out_channels, height, width)
+
+    def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
+        weight = (self.out_channels, inputs[0][1] // self.groups, *self.kernel_size)
+        return (Slot("weight", weight, FanInUniform()), *_optional_bias(self.out_channels, self.bias))
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(output) * (inputs[0][1] // self.groups) * product(self.kernel_size)
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
+        return {"in_channels": inputs[0][1]}
+
+
+@op("conv_transpose2d")
+class ConvTranspose2d(Op):
+    """The gradient of a 2-D convolution with respect to its input, used to enlarge a map."""
+
+    out_channels: Count
+    kernel_size: Pair
+    stride: Pair = (1, 1)
+    padding: Margin = (0, 0)
+    output_padding: Margin = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: Count = 1
+    bias: Flag = True
+
+    examples: ClassVar = (
+        {"out_channels": 6, "kernel_size": 2, "stride": 2},
+        {"out_channels": 6, "kernel_size": 4, "stride": 2, "padding": 1, "bias": False},
+        {"out_channels": 6, "kernel_size": 3, "stride": [2, 3], "padding": 1, "output_padding": [1, 2]},
+        {"out_channels": 6, "kernel_size": 3, "stride": 2, "groups": 2, "dilation": 2},
+    )
+
+    def validate(self) -> None:
+        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
+            plain = all(isinstance(value, int) for value in (extra, stride, dilation))
+            if plain and extra >= max(stride, dilation):  # type: ignore[type-var, operator]
+                raise ValueError("output_padding must be smaller than the stride or the dilation")
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        n, c, h, w = map_of(inputs, require)
+        _divides(self.groups, c, "the input's channels", require)
+        _divides(self.groups, self.out_channels, "out_channels", require)
+        sizes = []
+        for axis, size in enumerate((h, w)):
+            grown = (size - 1) * self.stride[axis] - 2 * self.padding[axis]
+            grown = grown + self.dilation[axis] * (self.kernel_size[axis] - 1) + self.output_padding[axis] + 1
+            require.at_least(grown, 1, "the padding removes the whole output", "use less padding")
+            sizes.append(grown)
+        return (n, self.out_channels, *sizes)
+
+    def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
+        weight = (inputs[0][1], self.out_channels // self.groups, *self.kernel_size)
+        return (Slot("weight", weight, FanInUniform()), *_optional_bias(self.out_channels, self.bias))
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(inputs[0]) * (self.out_channels // self.groups) * product(self.kernel_size)
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
+        return {"in_channels": inputs[0][1]}
+
+
+@op("linear")
+class Linear(Op):
+    """An affine map of the last axis."""
+
+    out_features: Count
+    bias: Flag = True
+
+    examples: ClassVar = (
+        {"out_features": 5, "shape": [2, 7]},
+        {"out_features": 7, "bias": False, "shape": [2, 7]},
+        {"out_features": 3, "shape": [2, 4, 7]},
+    )
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        require.at_least(len(inputs[0]), 2, "expected at least two axes (N, C)")
+        return (*inputs[0][:-1], self.out_features)
+
+    def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
+        weight = Slot("weight", (self.out_features, inputs[0][-1]), FanInUniform())
+        return (weight, *_optional_bias(self.out_features, self.bias))
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(output) * inputs[0][-1]
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
+        return {"in_features": inputs[0][-1]}
+
+
+def _divides(groups: Number, channels: Number, what: str, require: Require) -> None:
+    if groups != 1:
+        require.equal(channels - groups * (channels // groups), 0, f"groups must divide {what}")

@@ -1,0 +1,114 @@
+"""How parameters start: each distribution declared once, in PyTorch's sense of fan.
+
+He, Zhang, Ren, Sun 2015 (kaiming); Glorot, Bengio 2010 (xavier). For a weight of canonical shape
+(a, b, \\*kernel), fan-in is b·\\|kernel\\| and fan-out a·\\|kernel\\|, as in ``torch.nn.init``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
+from pydantic_core import PydanticCustomError
+
+
+class Initializer(BaseModel):
+    """Base of every initialiser."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: ClassVar[str]
+
+
+class Zeros(Initializer):
+    """All zeros."""
+
+    name = "zeros"
+
+
+class Ones(Initializer):
+    """All ones."""
+
+    name = "ones"
+
+
+class Constant(Initializer):
+    """One value everywhere."""
+
+    name = "constant"
+    value: float
+
+
+class Normal(Initializer):
+    """A normal distribution."""
+
+    name = "normal"
+    mean: float = 0.0
+    std: float = Field(gt=0)
+
+
+class Uniform(Initializer):
+    """A uniform distribution between ``low`` and ``high``."""
+
+    name = "uniform"
+    low: float
+    high: float
+
+
+class KaimingNormal(Initializer):
+    """Normal with std √(2 / fan), for layers before a ReLU."""
+
+    name = "kaiming_normal"
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+
+
+class KaimingUniform(Initializer):
+    """Uniform in ±√(6 / fan), for layers before a ReLU."""
+
+    name = "kaiming_uniform"
+    mode: Literal["fan_in", "fan_out"] = "fan_in"
+
+
+class XavierNormal(Initializer):
+    """Normal with std √(2 / (fan_in + fan_out))."""
+
+    name = "xavier_normal"
+
+
+class XavierUniform(Initializer):
+    """Uniform in ±√(6 / (fan_in + fan_out))."""
+
+    name = "xavier_uniform"
+
+
+class FanInUniform(Initializer):
+    """Uniform in ±1 / √fan_in, the fan being the weight's: PyTorch's default for weights and biases."""
+
+    name = "fan_in_uniform"
+
+
+INITIALIZERS: dict[str, type[Initializer]] = {
+    made.name: made
+    for made in (
+        *(Zeros, Ones, Constant, Normal, Uniform, KaimingNormal, KaimingUniform),
+        *(XavierNormal, XavierUniform, FanInUniform),
+    )
+}
+
+
+def _read(value: Any) -> Any:
+    if isinstance(value, Initializer):
+        return value
+    name, options = value, {}
+    if isinstance(value, dict) and len(value) == 1:
+        ((name, options),) = value.items()
+    if not isinstance(name, str) or name not in INITIALIZERS or not isinstance(options, dict):
+        raise PydanticCustomError(
+            "initializer",
+            "expected an initialiser, a word or {{word: {{option: value}}}}: {known}",
+            {"known": ", ".join(INITIALIZERS)},
+        )
+    return INITIALIZERS[name](**options)
+
+
+AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(_read)]
+"""An initialiser as written in YAML: ``zeros`` or ``{normal: {std: 0.01}}``."""

@@ -1,0 +1,150 @@
+"""Pooling: in windows, to a given size, and over the whole map."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from segspec.algebra.symbols import Number, ceil_div, minimum
+from segspec.ops.attributes import Flag, Margin, Pair
+from segspec.ops.base import Op, Require, Shape, map_of, op, product
+from segspec.ops.convolution import windows
+
+
+class WindowPool(Op):
+    """What pooling in windows shares: the stride defaults to the kernel, the padding is at most half of it."""
+
+    kernel_size: Pair
+    stride: Pair | None
+    padding: Margin
+    ceil_mode: Flag
+
+    @property
+    def steps(self) -> tuple[Number, Number]:
+        """The stride in force."""
+        return self.kernel_size if self.stride is None else self.stride
+
+    def validate(self) -> None:
+        if not isinstance(self.ceil_mode, bool):
+            raise ValueError("ceil_mode decides the output's size: write it as true or false")
+        for kernel, padding in zip(self.kernel_size, self.padding, strict=True):
+            if isinstance(kernel, int) and isinstance(padding, int) and 2 * padding > kernel:
+                raise ValueError(f"padding {padding} is more than half of the kernel ({kernel})")
+
+    def pooled(self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]) -> Shape:
+        """The output's shape."""
+        n, c, h, w = map_of(inputs, require)
+        sizes = []
+        for axis, (size, name) in enumerate(((h, "height"), (w, "width"))):
+            kernel, stride, padding = self.kernel_size[axis], self.steps[axis], self.padding[axis]
+            if self.ceil_mode:
+                # The last window must start inside the map or its leading padding, so of the two
+                # bounds ceil((size + 2p − span) / s) + 1 and ceil((size + p) / s) the smaller holds.
+                slack = 2 * padding - dilation[axis] * (kernel - 1) - 1 + stride
+                count = ceil_div(size + minimum(slack, padding), stride)
+            else:
+                count = windows(size, kernel, stride, 2 * padding, dilation[axis])
+            require.at_least(count, 1, f"the window is larger than the padded {name}", "use a larger input")
+            sizes.append(count)
+        return (n, c, *sizes)
+
+
+@op("max_pool2d")
+class MaxPool2d(WindowPool):
+    """The maximum of each window; padding never wins. ``stride`` defaults to the kernel."""
+
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Margin = (0, 0)
+    dilation: Pair = (1, 1)
+    ceil_mode: Flag = False
+
+    examples: ClassVar = (
+        {"kernel_size": 2},
+        {"kernel_size": 2, "stride": 2, "ceil_mode": True},
+        {"kernel_size": 3, "stride": 2, "padding": 1},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+        {"kernel_size": [3, 2], "stride": [1, 2], "padding": [1, 0]},
+    )
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        return self.pooled(inputs, require, self.dilation)
+
+
+@op("avg_pool2d")
+class AvgPool2d(WindowPool):
+    """The mean of each window. With padding, ``count_include_pad`` says whether the padding counts."""
+
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Margin = (0, 0)
+    ceil_mode: Flag = False
+    count_include_pad: Flag | None = None
+
+    examples: ClassVar = (
+        {"kernel_size": 2},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": True},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+        {"kernel_size": [3, 2], "stride": [3, 2], "ceil_mode": True},
+    )
+
+    def validate(self) -> None:
+        super().validate()
+        if self.count_include_pad is None and self.padding != (0, 0):
+            raise ValueError("with padding, say count_include_pad: true or false")
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        return self.pooled(inputs, require, (1, 1))
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(output) * product(self.kernel_size)
+
+
+class AdaptivePool(Op):
+    """Pooling to a given size: window i spans from ⌊i·in/out⌋ to ⌈(i+1)·in/out⌉."""
+
+    output_size: Pair
+
+    examples: ClassVar = ({"output_size": 1}, {"output_size": [3, 5]}, {"output_size": 16})
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        n, c, _, _ = map_of(inputs, require)
+        return (n, c, *self.output_size)
+
+
+@op("adaptive_avg_pool2d")
+class AdaptiveAvgPool2d(AdaptivePool):
+    """The mean of each of output_size windows that together cover the map."""
+
+    output_size: Pair
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(inputs[0])
+
+
+@op("adaptive_max_pool2d")
+class AdaptiveMaxPool2d(AdaptivePool):
+    """The maximum of each of output_size windows that together cover the map."""
+
+    output_size: Pair
+
+
+class GlobalPool(Op):
+    """Pooling over the whole map, to 1×1."""
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        n, c, _, _ = map_of(inputs, require)
+        return (n, c, 1, 1)
+
+
+@op("global_avg_pool2d")
+class GlobalAvgPool2d(GlobalPool):
+    """The mean over height and width, kept as a 1×1 map."""
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(inputs[0])
+
+
+@op("global_max_pool2d")
+class GlobalMaxPool2d(GlobalPool):
+    """The maximum over height and width, kept as a 1×1 map."""

@@ -1,0 +1,30 @@
+"""Dropout in its two forms; both are the identity outside training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from segspec.ops.attributes import Probability
+from segspec.ops.base import Op, op
+
+
+@op("dropout")
+class Dropout(Op):
+    """Zero each element with probability p, scale the rest by 1 / (1 − p) (Srivastava et al. 2014)."""
+
+    p: Probability = 0.5
+
+    preserves_shape: ClassVar = True
+    stochastic: ClassVar = True
+    examples: ClassVar = ({}, {"p": 0.1})
+
+
+@op("dropout2d")
+class Dropout2d(Op):
+    """Zero each channel with probability p, scale the rest by 1 / (1 − p) (Tompson et al. 2015)."""
+
+    p: Probability = 0.5
+
+    preserves_shape: ClassVar = True
+    stochastic: ClassVar = True
+    examples: ClassVar = ({}, {"p": 0.1})

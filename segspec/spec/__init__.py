@@ -1,0 +1,1 @@
+"""The language: YAML with positions, its models, and the files that import one another."""

@@ -1,0 +1,367 @@
+"""From a file to a :class:`Definition`: the models, checked for what needs no elaboration.
+
+All problems of a file are collected before any is reported. A file's imports are found beside it, then
+in the zoo.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from segspec.algebra.expressions import ExpressionError, References, Template, Value
+from segspec.errors import Place, Problem, SpecError, fail, shown_path, suggest
+from segspec.spec import document, zoo
+from segspec.spec.models import (
+    ApplyNode,
+    Block,
+    BlockNode,
+    ConditionStatement,
+    LoopStatement,
+    NodeStatement,
+    OpNode,
+    SequenceNode,
+    Spec,
+)
+from segspec.spec.models import Node as AnyNode
+from segspec.spec.names import PYTHON
+
+MAX_FILES = 100
+
+
+@dataclass(eq=False)
+class File:
+    """One spec file, read and validated."""
+
+    path: Path
+    name: str
+    document: document.Document
+    spec: Spec
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    imports: list[File] = field(default_factory=list)
+
+    def digest(self) -> str:
+        """A digest of this file's text and of all that it imports, the same on every system."""
+        texts = {file.name: file.document.text for file in self.closure()}
+        joined = "\0".join(f"{name}\0{text}" for name, text in sorted(texts.items()))
+        return hashlib.sha256(joined.encode()).hexdigest()
+
+    def closure(self) -> list[File]:
+        """This file and every file it imports, directly or not, each once."""
+        found = {id(self): self}
+        for other in self.imports:
+            found |= {id(file): file for file in other.closure()}
+        return list(found.values())
+
+
+@dataclass(eq=False)
+class Definition:
+    """A block with the file it stands in: what a ``block:`` names, and what a spec itself is."""
+
+    name: str
+    block: Block
+    file: File
+    path: document.Path = ()
+
+    def place(self, *path: str | int, key: bool = False) -> Place:
+        """Where a part of the block stands."""
+        return self.file.document.place((*self.path, *path), key=key)
+
+    def find(self, name: str) -> Definition | None:
+        """The block that ``name`` means here."""
+        return self.file.definitions.get(name)
+
+
+def load(name: str | Path) -> Definition:
+    """Read a spec by its name in the zoo or its path, and every file that it imports.
+
+    Raises :class:`SpecError` with all problems found in the files.
+    """
+    path = name if isinstance(name, Path) else zoo.find(name)
+    file = _Loader().file(path, path.name if isinstance(name, Path) else name)
+    if not file.spec.nodes:
+        raise fail("schema", "the file defines blocks but no network", Place(file.document.name), remedy="give it nodes: and outputs:")
+    return file.definitions[""]
+
+
+class _Loader:
+    def __init__(self) -> None:
+        self.files: dict[Path, File] = {}
+        self.open: list[Path] = []
+
+    def file(self, path: Path, asked: str) -> File:
+        key = path.resolve()
+        if key in self.files:
+            return self.files[key]
+        if len(self.files) >= MAX_FILES:
+            raise fail("limit", f"the spec imports more than {MAX_FILES} files")
+        name = shown_path(path) if zoo.SPECS not in key.parents else zoo.shown_name(path)
+        read = document.read(path, name)
+        file = File(path, zoo.shown_name(path), read, _validate(read))
+        self.files[key] = file
+        self.open.append(key)
+        problems: list[Problem] = []
+        file.definitions[""] = Definition(file.spec.name or path.stem, file.spec, file)
+        for block_name, block in file.spec.blocks.items():
+            file.definitions[block_name] = Definition(block_name, block, file, ("blocks", block_name))
+        for wanted, names in file.spec.imports.items():
+            try:
+                self._import(file, wanted, names)
+            except SpecError as error:
+                problems += error.problems
+        self.open.pop()
+        problems += _check(file)
+        if problems:
+            raise SpecError(problems)
+        return file
+
+    def _import(self, file: File, wanted: str, names: list[str]) -> None:
+        place = file.document.place(("import", wanted), key=True)
+        if Path(wanted).is_absolute() or ".." in Path(wanted).parts or "\\" in wanted:
+            raise fail("import", f"'{wanted}' is no import", place, remedy="name a file below this one's folder, or below the zoo's")
+        candidates = [file.path.parent / wanted, zoo.SPECS / wanted]
+        found = next((path for path in candidates if path.is_file()), None)
+        if found is None:
+            known = [path.relative_to(root).as_posix() for root in (file.path.parent, zoo.SPECS) for path in _specs(root)]
+            raise fail("import", f"there is no '{wanted}' beside this file or in the zoo", place, remedy=suggest(wanted, known))
+        if found.resolve() in self.open:
+            raise fail("cycle", f"'{wanted}' imports this file in turn", place, remedy="move what both need to a third file")
+        other = self.file(found, wanted)
+        file.imports.append(other)
+        exported = {key: definition for key, definition in other.definitions.items() if definition.file is other}
+        network = exported.pop("")
+        if other.spec.nodes:
+            exported[network.name] = network
+        for index, name in enumerate(names):
+            at = file.document.place(("import", wanted, index))
+            if name not in exported:
+                raise fail("import", f"'{wanted}' has no block '{name}'", at, remedy=suggest(name, exported, what="its blocks"))
+            if name in file.definitions:
+                raise fail("duplicate", f"a block '{name}' is here already", at, remedy="rename one of them")
+            file.definitions[name] = exported[name]
+
+
+def _specs(root: Path) -> Iterator[Path]:
+    yield from root.glob("*.yaml")
+    yield from root.glob("*/*.yaml")
+
+
+def _validate(read: document.Document) -> Spec:
+    if not isinstance(read.data, dict):
+        raise fail("schema", "a spec is a mapping", Place(read.name), remedy="start with 'segspec: 1' and 'name: …'")
+    try:
+        return Spec.model_validate(read.data)
+    except ValidationError as error:
+        raise SpecError([_problem(item, read) for item in error.errors()]) from None
+
+
+def _problem(item: Any, read: document.Document) -> Problem:
+    """One of Pydantic's errors as a problem with a place."""
+    path, node, model = _locate(item["loc"], read.data)
+    context = item.get("ctx", {})
+    cause = context.get("error")
+    if item["type"] == "segspec":
+        key = context["code"] in ("name", "unknown-op")
+        place = read.place(path, key=key)
+        if context["code"] == "unknown-op":
+            place = read.place((*path, "op"))
+        return Problem(context["code"], context["message"], place, node, context["remedy"])
+    if isinstance(cause, ExpressionError):
+        return Problem(cause.code, str(cause), read.place(path), node, cause.remedy)
+    if item["type"] == "extra_forbidden":
+        key = str(item["loc"][-1])
+        known = _known_keys(model)
+        return Problem("schema", f"'{key}' has no meaning here", read.place(path, key=True), node, suggest(key, known, what="known keys"))
+    if item["type"] == "missing":
+        key = str(item["loc"][-1])
+        return Problem("schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:")
+    return Problem("schema", _lowered(item["msg"]), read.place(path), node)
+
+
+def _lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]
+
+
+def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
+    """The path in the data, the node path and the innermost model of one of Pydantic's locations."""
+    path: list[str | int] = []
+    nodes: list[str] = []
+    model = "Spec"
+    held = data
+    for part in loc:
+        if isinstance(part, str) and part.startswith("<") and part.endswith(">"):
+            model = part if part != "<value>" else model
+            continue
+        if isinstance(held, dict) and isinstance(part, int) and part < len(held):
+            part = list(held)[part]
+            if not part.startswith(("for ", "if ")):
+                nodes.append(part)
+        if isinstance(held, dict) and part in held:
+            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(str(part), model)
+            if len(path) == 1 and path[0] == "blocks":
+                nodes.append(str(part))
+        elif not (isinstance(held, list) and isinstance(part, int) and part < len(held)):
+            model = {"outputs": "Output", "references": "Citation"}.get(str(path[-1]) if path else "", model)
+            break
+        path.append(part)
+        held = held[part]
+    return tuple(path), ".".join(nodes), model
+
+
+def _known_keys(model: str) -> list[str]:
+    from segspec.spec import models
+
+    if model.startswith("<"):
+        name = model.strip("<>")
+        chosen: Any = models.op_models().get(name) or {
+            "block": BlockNode,
+            "sequence": SequenceNode,
+            "apply": ApplyNode,
+        }.get(name)
+    else:
+        chosen = getattr(models, model, None)
+    if chosen is None:
+        return []
+    return [item.alias or name for name, item in chosen.model_fields.items()]
+
+
+def _check(file: File) -> list[Problem]:
+    """What can be seen without elaborating: names, and what nothing uses."""
+    problems: list[Problem] = []
+    spec = file.spec
+    used_blocks: set[str] = set()
+    local = [definition for key, definition in file.definitions.items() if definition.file is file]
+    for definition in local:
+        if definition.block.nodes:
+            problems += _check_block(definition)
+        used_blocks |= _blocks_of(definition.block)
+    if spec.nodes:
+        if not spec.name:
+            problems.append(Problem("schema", "'name' is missing", Place(file.document.name), remedy=f"add name: {file.path.stem}"))
+        if not spec.outputs:
+            problems.append(Problem("schema", "'outputs' is missing", Place(file.document.name), remedy="add outputs: [NODE]"))
+        for item in spec.inputs:
+            if item.channels is None:
+                problems.append(
+                    Problem("schema", f"the input '{item.name.text}' has no channels", file.document.place(("inputs", item.name.text), key=True),
+                            remedy="write inputs: {image: {channels: in_channels}}, with in_channels among the params")
+                )
+    if "" not in used_blocks:  # a template may name any block
+        unused = [(name, ("blocks", name)) for name in spec.blocks if spec.nodes and name not in used_blocks]
+        unused += [
+            (name, ("import", wanted, index))
+            for wanted, names in spec.imports.items()
+            for index, name in enumerate(names)
+            if name not in used_blocks
+        ]
+        for name, path in unused:
+            place = file.document.place(path, key=path[0] == "blocks")
+            problems.append(Problem("unused", f"nothing uses the block '{name}'", place, remedy="use it or remove it"))
+    for preset, values in spec.presets.items():
+        for key in values:
+            if key not in spec.params:
+                place = file.document.place(("presets", preset, key), key=True)
+                problems.append(
+                    Problem("unknown-parameter", f"the preset '{preset}' sets '{key}', which is no parameter", place, remedy=suggest(key, spec.params, what="parameters"))
+                )
+    for preset in spec.expect.presets:
+        if preset not in spec.presets:
+            place = file.document.place(("expect", "presets", preset), key=True)
+            problems.append(Problem("unknown-preset", f"there is no preset '{preset}'", place, remedy=suggest(preset, spec.presets, what="presets")))
+    return problems
+
+
+def _check_block(definition: Definition) -> list[Problem]:
+    block, problems = definition.block, []
+    read = _names_of(block)
+    for kind, names in (("params", block.params), ("let", block.let)):
+        for name in names:
+            place = definition.place(kind, name, key=True)
+            if name in PYTHON:
+                problems.append(Problem("name", f"'{name}' is a name that generated Python needs", place, remedy="choose another name"))
+            if name not in read:
+                what = "the parameter" if kind == "params" else "the name"
+                problems.append(Problem("unused", f"nothing uses {what} '{name}'", place, definition.name, "use it or remove it"))
+    for name in block.let:
+        if name in block.params:
+            problems.append(Problem("duplicate", f"'{name}' is a parameter already", definition.place("let", name, key=True), remedy="rename one of them"))
+    return problems
+
+
+def statements(body: Iterable[Any]) -> Iterator[Any]:
+    """Every statement of a body, those inside loops and conditions included."""
+    for statement in body:
+        yield statement
+        if isinstance(statement, LoopStatement | ConditionStatement):
+            yield from statements(statement.body)
+
+
+def _nodes(body: Iterable[Any]) -> Iterator[Any]:
+    for statement in statements(body):
+        if isinstance(statement, NodeStatement):
+            yield from _with_elements(statement.node)
+
+
+def _with_elements(node: Any) -> Iterator[Any]:
+    yield node
+    if isinstance(node, SequenceNode):
+        for element in node.sequence:
+            yield from _with_elements(element)
+
+
+def _blocks_of(block: Block) -> set[str]:
+    """The blocks that a block's nodes name; a template stands as the empty name."""
+    found = set()
+    for node in _nodes(block.nodes):
+        if isinstance(node, BlockNode):
+            found.add("" if node.block.names else node.block.text)
+    return found
+
+
+def _names_of(block: Block) -> set[str]:
+    """Every name that any expression of the block reads."""
+    found: set[str] = set()
+
+    def read(*items: Any) -> None:
+        for item in items:
+            if isinstance(item, Value | Template | References):
+                found.update(item.names)
+            elif isinstance(item, list):
+                read(*item)
+
+    read(block.class_name, *block.let.values())
+    for given in block.inputs:
+        read(given.name, given.channels)
+    for output in block.outputs:
+        read(output.name, output.source)
+    for statement in statements(block.nodes):
+        if isinstance(statement, NodeStatement):
+            read(statement.name)
+            for node in _with_elements(statement.node):
+                _read_node(node, read)
+        elif isinstance(statement, LoopStatement):
+            found.update(statement.items.names)
+        elif isinstance(statement, ConditionStatement):
+            found.update(statement.test.names)
+    return found
+
+
+def _read_node(node: AnyNode, read: Any) -> None:
+    read(node.source, node.repeat)
+    if isinstance(node, OpNode):
+        read(*node.written().values())
+    elif isinstance(node, BlockNode):
+        read(node.block)
+        for raw in (node.model_extra or {}).values():
+            for kind in (Value, Template):
+                try:
+                    read(kind(raw) if kind is Value or isinstance(raw, str) else None)
+                except ExpressionError:
+                    continue  # reported with its place when the block's parameter types are known
+    elif isinstance(node, ApplyNode):
+        read(node.apply)

@@ -1,0 +1,43 @@
+"""Where specs and templates lie: in a checkout beside the package, in a wheel inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from segspec.errors import fail, suggest
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_DATA = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
+
+SPECS = _DATA / "specs"
+TEMPLATES = _DATA / "templates"
+
+
+def networks() -> dict[str, Path]:
+    """Every network of the zoo by name, backbones included; ``specs/blocks`` holds parts, not networks."""
+    found = [*SPECS.glob("*.yaml"), *(SPECS / "backbones").glob("*.yaml")]
+    return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
+
+
+def find(name: str) -> Path:
+    """The file that NAME on the command line means: a path, or a network of the zoo."""
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml") or path.parent != Path():
+        if path.is_file():
+            return path
+        raise fail("unknown-spec", f"there is no file {name}", remedy="give a path to a .yaml file, or a name")
+    known = networks()
+    if name not in known:
+        raise fail("unknown-spec", f"no spec is called '{name[:80]}'", remedy=suggest(name, known, what="specs"))
+    return known[name]
+
+
+def shown_name(path: Path) -> str:
+    """What messages and headers call a file: its place in the zoo, or its name alone.
+
+    Never an absolute path, so that generated headers are the same on every machine.
+    """
+    try:
+        return (Path("specs") / path.resolve().relative_to(SPECS)).as_posix()
+    except ValueError:
+        return path.name
