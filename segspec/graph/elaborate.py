@@ -206,34 +206,31 @@ class _Elaborator:
     def root(self, definition: Definition, values: dict[str, Any]) -> Module:
         """The network's own module."""
         shapes: list[Shape | None] = [None for _ in definition.block.inputs]
-        return self.module(definition, dict(values), shapes, None, None)[0]
+        return self.module(definition, dict(values), shapes, None)[0]
 
     def module(
         self,
         definition: Definition,
         given: dict[str, Any],
         inputs: list[Shape | None],
-        used: frozenset[str] | None,
         caller: _Frame | None,
     ) -> tuple[Module, dict[Symbol, Number]]:
-        """The class of a block as called with ``given`` on ``inputs``, and its symbols in the caller's terms.
-
-        ``used`` names the outputs that the caller reads; None stands for all of them.
-        """
+        """The class of a block as called with ``given`` on ``inputs``, and its symbols in the caller's terms."""
         bound = {
             name: given[name]
             for name, parameter in definition.block.params.items()
             if parameter.type in ("str", "list")
         }
         while True:
-            key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs), used)
-            frame = self._frame(definition, given, bound, inputs, caller)
+            key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs))
+            frame = self._frame(definition, given, bound, caller)
             known = self.known.get(key)
             try:
+                self._prepare(frame, inputs)
                 if isinstance(known, frozenset):
                     raise _NeedsValue(frame, [symbol for symbol in frame.actual if symbol.name in known])
                 if known is None:
-                    known = self._elaborate(frame, used, key)
+                    known = self._elaborate(frame, key)
                     if not frame.decisions:
                         self.known[key] = known
                 return known, frame.actual
@@ -254,7 +251,6 @@ class _Elaborator:
         definition: Definition,
         given: dict[str, Any],
         bound: dict[str, Any],
-        inputs: list[Shape | None],
         caller: _Frame | None,
     ) -> _Frame:
         """A fresh frame: symbols for what is not bound, and what they are in the caller's terms."""
@@ -267,16 +263,20 @@ class _Elaborator:
                 symbol = _parameter_symbol(name, parameter)
                 frame.names[name] = number(symbol)
                 frame.actual[symbol] = given[name]
+        return frame
+
+    def _prepare(self, frame: _Frame, inputs: list[Shape | None]) -> None:
+        """Give the frame its inputs and its ``let`` names; the first thing that may need a parameter's value."""
+        definition, block = frame.definition, frame.definition.block
         names = self._input_names(frame)
+        shapes = [inputs[index] if index < len(inputs) else None for index in range(len(names))]
         channels: dict[str, Number] = {}
-        for index, name in enumerate(names):
-            declared = self._declared_channels(frame, name)
-            if declared is not None:
+        for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
+            if self._declared_channels(frame, name) is not None:
                 continue
             implicit = "in_channels" if index == 0 else f"{name}_channels"
-            shape = inputs[index] if index < len(inputs) else None
-            if implicit in bound:
-                channels[name] = frame.names[implicit] = bound[implicit]
+            if implicit in frame.bound:
+                channels[name] = frame.names[implicit] = frame.bound[implicit]
                 continue
             symbol = Symbol(implicit)
             frame.actual[symbol] = shape[1] if shape and len(shape) > 1 else 1
@@ -286,18 +286,16 @@ class _Elaborator:
             if name in frame.names:
                 raise fail("duplicate", f"'{name}' is defined already", place, remedy="rename it")
             frame.names[name] = self._evaluate(frame, value, place, frame.names)
-        for index, name in enumerate(names):
+        for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
             declared = self._declared_channels(frame, name)
-            shape = inputs[index] if index < len(inputs) else None
             if declared is not None:
                 place = definition.place("inputs", name, "channels")
                 channels[name] = self._evaluate(frame, declared, place, frame.names)
             # A network's own inputs all have one size; those of a block each have their own.
-            suffix = "" if index == 0 or caller is None else f"_{name}"
+            suffix = "" if index == 0 or frame.caller is None else f"_{name}"
             frame.inputs[name] = self._input_shape(frame, shape, channels[name], suffix)
         if len(names) == 1:
             frame.previous = names[0]
-        return frame
 
     def _input_names(self, frame: _Frame) -> list[str]:
         names: list[str] = []
@@ -330,7 +328,7 @@ class _Elaborator:
 
     # --- one block -------------------------------------------------------------------------------
 
-    def _elaborate(self, frame: _Frame, used: frozenset[str] | None, key: Any) -> Module:
+    def _elaborate(self, frame: _Frame, key: Any) -> Module:
         definition = frame.definition
         earlier = frame.caller.stack() if frame.caller else []
         if definition in earlier:
@@ -341,54 +339,39 @@ class _Elaborator:
             self._unused(frame, outputs)
         if frame.problems:
             raise SpecError(frame.problems)
-        if frame.caller is None:
-            kept = [output for output, when in outputs if when != "used"]
-            if not any(not output.training for output in kept):
-                raise fail("schema", "the network returns nothing outside training", definition.place("outputs", key=True))
-        elif used is None:
-            kept = [replace(output, training=False) for output, _ in outputs]
-        else:
-            kept = [replace(output, training=False) for output, _ in outputs if output.name in used]
-        nodes = self._needed(frame, kept)
-        module = self._module(frame, nodes, kept, key)
+        kept = [output for output, when in outputs if frame.caller or when != "used"]
+        if frame.caller:
+            kept = [replace(output, training=False) for output in kept]
+        elif all(output.training for output in kept):
+            raise fail("schema", "the network returns nothing outside training", definition.place("outputs", key=True))
+        module = restrict(self._whole(frame, [output for output, _ in outputs], key), kept)
         if frame.caller is None:
             _settle(frame, module)
         return module
 
-    def _module(self, frame: _Frame, nodes: list[Node], outputs: list[ModuleOutput], key: Any) -> Module:
+    def _whole(self, frame: _Frame, outputs: list[ModuleOutput], key: Any) -> Module:
+        """The module with every node that the block has, in whatever outputs it is needed."""
         definition = frame.definition
-        seen: set[Symbol] = set()
-        instances = 1
-        for node in nodes:
-            for _, call in _calls(node.call):
-                seen |= _constructor_symbols(call)
-                instances += call.module.instances if isinstance(call, BlockCall) else 1
-        if instances > MAX_INSTANCES:
-            raise fail("limit", f"the network has more than {MAX_INSTANCES:,} nodes", definition.place(key=True))
         arguments = []
         for symbol in frame.actual:
-            if symbol in seen and not symbol.size and symbol.name not in definition.block.params:
+            if not symbol.size and symbol.name not in definition.block.params:
                 arguments.append(Argument(symbol.name, symbol, "int", doc="channels of the input"))
         for name, parameter in definition.block.params.items():
-            symbol = _parameter_symbol(name, parameter)
-            if symbol in seen and name not in frame.bound:
+            if name not in frame.bound:
+                symbol = _parameter_symbol(name, parameter)
                 default = frame.actual[symbol] if frame.caller is None else parameter.default
                 required = parameter.required and frame.caller is not None
                 arguments.append(Argument(name, symbol, parameter.type, default, required, parameter.doc))
-        choices = {**{name: value for name, value in frame.bound.items()}, **dict(frame.decisions)}
-        name = self._class_name(frame)
-        kept = {node.name for node in nodes}
-        requirements = [item for item in frame.requirements if item.node.split(".")[0] in kept]
         return Module(
-            name,
+            self._class_name(frame),
             definition,
             tuple(sorted(arguments, key=lambda argument: not argument.required)),
             tuple(ModuleInput(name, shape, _input_doc(definition, name)) for name, shape in frame.inputs.items()),
-            tuple(nodes),
+            tuple(node for node in frame.nodes.values() if node is not None),
             tuple(outputs),
-            tuple(dict.fromkeys(requirements)),
-            tuple(choices.items()),
-            instances,
+            tuple(dict.fromkeys(frame.requirements)),
+            tuple({**frame.bound, **dict(frame.decisions)}.items()),
+            0,
             (key, tuple(dict.fromkeys(frame.decisions))),
         )
 
@@ -457,9 +440,12 @@ class _Elaborator:
                 raise fail("schema", "the block has no nodes", definition.place(key=True))
             tensor, shape = site.tensor(Reference(frame.previous), definition.place(key=True))
             return [(ModuleOutput(frame.previous, tensor, shape), "always")]
-        for index, output in enumerate(declared):
+        for output in declared:
             name = output.name.text if output.name else ""
-            place = definition.place("outputs", name) if name else definition.place("outputs", index)
+            place = definition.place(*output.path)
+            scope = self._scope(frame, frame.names)
+            if not all(self._guard(frame, place, lambda test=test: truth(test.evaluate(scope), scope)) for test in output.tests):
+                continue
             site = _Site(self, frame, "", ("outputs",), frame.names, "")
             try:
                 references = self._resolve(frame, output.source, place, frame.names)
@@ -479,7 +465,8 @@ class _Elaborator:
         return found
 
     def _unused(self, frame: _Frame, outputs: list[tuple[ModuleOutput, str]]) -> None:
-        needed = _reachable(frame, [output.tensor for output, _ in outputs])
+        nodes = {name: node for name, node in frame.nodes.items() if node is not None}
+        needed = _reachable(nodes, [output.tensor for output, _ in outputs])
         for name, node in frame.nodes.items():
             if name not in needed and node is not None:
                 frame.problems.append(
@@ -489,26 +476,6 @@ class _Elaborator:
             if name not in needed and not frame.problems:
                 place = frame.definition.place("inputs", name, key=True)
                 frame.problems.append(Problem("unused", f"nothing uses the input '{name}'", place, "", "read it or remove it"))
-
-    def _needed(self, frame: _Frame, outputs: list[ModuleOutput]) -> list[Node]:
-        """The nodes that the outputs need, each block among them cut to what is read of it."""
-        always = _reachable(frame, [output.tensor for output in outputs if not output.training])
-        needed = _reachable(frame, [output.tensor for output in outputs])
-        kept = [node for name, node in frame.nodes.items() if name in needed and node is not None]
-        reads: dict[str, set[Tensor]] = {}
-        for tensor in [*(source for node in kept for source in node.sources), *(output.tensor for output in outputs)]:
-            reads.setdefault(tensor.node, set()).add(tensor)
-        applied = {node.call.target for node in kept if isinstance(node.call, ApplyCall)}
-        result = []
-        for node in kept:
-            call = node.call
-            tensors = reads.get(node.name, set())
-            if isinstance(call, SequenceCall) and node.name not in applied:
-                taps = [tensor.upto for tensor in tensors]
-                if None not in taps:
-                    call = SequenceCall(call.elements[: max(tap for tap in taps if tap)])
-            result.append(replace(node, call=call, training=node.name not in always))
-        return result
 
     # --- evaluation ------------------------------------------------------------------------------
 
@@ -593,7 +560,7 @@ class _Site:
             found = [(Reference(self.previous), self.place(key=True))]
         else:
             found = []
-            many = isinstance(self._raw("from"), list)
+            many = isinstance(self._raw_at(("from",)), list)
             for index, references in enumerate(written.source):
                 place = self.place("from", index) if many else self.place("from")
                 resolved = self.elaborator._resolve(self.frame, references, place, self.names)
@@ -601,11 +568,12 @@ class _Site:
         pairs = [self.tensor(reference, place) for reference, place in found]
         return [tensor for tensor, _ in pairs], [shape for _, shape in pairs]
 
-    def _raw(self, key: str) -> Any:
+    def _raw_at(self, path: tuple[str | int, ...]) -> Any:
+        """What was written at a path below the node."""
         held: Any = self.frame.definition.file.document.data
-        for part in (*self.frame.definition.path, *self.path):
+        for part in (*self.frame.definition.path, *self.path, *path):
             held = held[part]
-        return held.get(key) if isinstance(held, dict) else None
+        return held
 
     def _earlier(self, reference: Reference, place: Place) -> Reference:
         if reference.node != "_":
@@ -668,20 +636,41 @@ class _Site:
             return self._block(written, shapes, path, where), []
         if isinstance(written, models.SequenceNode):
             elements: list[Call] = []
-            current = shapes
-            for index, element in enumerate(written.sequence):
-                here = (*path, "sequence", index)
-                if element.source is not None:
-                    raise fail("inputs", "an element of a sequence reads the one before", self.place(*here, "from", key=True), node=where, remedy="remove from:")
-                if isinstance(element, models.ApplyNode):
-                    raise fail("inputs", "apply cannot stand in a sequence", self.place(*here, key=True), node=where, remedy="make it a node")
-                made = self._elements(element, current, here, where, len(elements))
-                elements += made
-                current = [self._single(elements[-1], here, where)] if elements else current
+            self._fill_sequence(written.sequence, shapes, (*path, "sequence"), where, elements)
             if not elements:
                 raise fail("attribute", "the sequence is empty", self.place(*path, "sequence"), node=where)
             return SequenceCall(tuple(elements)), []
         raise TypeError(written)
+
+    def _fill_sequence(
+        self, sequence: list[Any], shapes: list[Shape], path: tuple[str | int, ...], where: str, elements: list[Call]
+    ) -> None:
+        """Append the calls of a sequence's entries, each on what the one before returned."""
+        held = self._raw_at(path)
+        for index, entry in enumerate(sequence):
+            here = (*path, index) if isinstance(held, list) else path
+            if isinstance(entry, models.LoopElements):
+                here = (*here, entry.key)
+                place, outer = self.place(*here, key=True), self.names
+                scope = self.elaborator._scope(self.frame, outer)
+                for item in self.elaborator._guard(self.frame, place, lambda: iterate(entry.items.evaluate(scope))):
+                    self.names = {**outer, **self.elaborator._guard(self.frame, place, lambda: unpack(entry.target, item))}
+                    self._fill_sequence(entry.body, shapes, here, where, elements)
+                self.names = outer
+                continue
+            if isinstance(entry, models.ConditionElements):
+                here = (*here, entry.key)
+                scope = self.elaborator._scope(self.frame, self.names)
+                if self.elaborator._guard(self.frame, self.place(*here, key=True), lambda: truth(entry.test.evaluate(scope), scope)):
+                    self._fill_sequence(entry.body, shapes, here, where, elements)
+                continue
+            element = entry.node
+            if element.source is not None:
+                raise fail("inputs", "an element of a sequence reads the one before", self.place(*here, "from", key=True), node=where, remedy="remove from:")
+            if isinstance(element, models.ApplyNode):
+                raise fail("inputs", "apply cannot stand in a sequence", self.place(*here, key=True), node=where, remedy="make it a node")
+            current = [self._single(elements[-1], here, where)] if elements else shapes
+            elements += self._elements(element, current, here, where, len(elements))
 
     def _elements(
         self, element: models.Node, shapes: list[Shape], path: tuple[str | int, ...], where: str, start: int
@@ -780,7 +769,7 @@ class _Site:
         if len(definition.block.inputs) == 1 and len(shapes) != 1 and definition.block.inputs[0].name.text.isidentifier():
             raise fail("inputs", f"{name} takes 1 input, found {len(shapes)}", self.place(*path, key=True), node=where)
         try:
-            module, values = elaborator.module(definition, given, list(shapes), None, frame)
+            module, values = elaborator.module(definition, given, list(shapes), frame)
         except SpecError as error:
             raise SpecError([problem.inside(where) for problem in error.problems]) from None
         if len(module.inputs) != len(shapes):
@@ -944,7 +933,75 @@ def _default_outputs(module: Module) -> list[str]:
     return [output.name for output in module.outputs if output.name in names]
 
 
-def _reachable(frame: _Frame, tensors: Iterable[Tensor]) -> set[str]:
+def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
+    """The class that holds only what these of its outputs need: nodes, arguments, requirements.
+
+    Blocks inside are restricted in turn to what is read of them.
+    """
+    kept = tuple(outputs)
+    held = {node.name: node for node in module.nodes}
+    always = _reachable(held, [output.tensor for output in kept if not output.training])
+    needed = _reachable(held, [output.tensor for output in kept])
+    nodes = [node for node in module.nodes if node.name in needed]
+    tensors = [*(source for node in nodes for source in node.sources), *(output.tensor for output in kept)]
+    owners = {node.name: node.call.target for node in nodes if isinstance(node.call, ApplyCall)}
+    reads: dict[str, list[Tensor]] = {}
+    for tensor in dict.fromkeys(tensors):
+        reads.setdefault(owners.get(tensor.node, tensor.node), []).append(tensor)
+    moved: dict[Tensor, Tensor] = {}
+    cut: list[Node] = []
+    for node in nodes:
+        read = reads.get(owners.get(node.name, node.name), [])
+        call, order = _cut(node.call, read)
+        cut.append(replace(node, call=call, training=node.name not in always))
+        for tensor in read:
+            moved[replace(tensor, node=node.name)] = Tensor(node.name, order.index(tensor.output), tensor.upto)
+    cut = [replace(node, sources=tuple(moved.get(source, source) for source in node.sources)) for node in cut]
+    kept = tuple(replace(output, tensor=moved.get(output.tensor, output.tensor)) for output in kept)
+    seen: set[Symbol] = set()
+    instances = 1
+    for node in cut:
+        for _, call in _calls(node.call):
+            seen |= _constructor_symbols(call)
+            instances += call.module.instances if isinstance(call, BlockCall) else 1
+    if instances > MAX_INSTANCES:
+        raise fail("limit", f"the network has more than {MAX_INSTANCES:,} nodes", module.definition.place(key=True))
+    return replace(
+        module,
+        arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),
+        nodes=tuple(cut),
+        outputs=kept,
+        requirements=tuple(item for item in module.requirements if item.node.split(".")[0] in needed),
+        instances=instances,
+        key=(module.key, tuple(output.name for output in kept)),
+    )
+
+
+def _cut(call: Call, read: list[Tensor]) -> tuple[Call, list[int]]:
+    """A call restricted to the outputs that are read, and which of the old outputs the new ones are."""
+    indices = sorted({tensor.output for tensor in read}) or [0]
+    if isinstance(call, BlockCall) and len(indices) < len(call.module.outputs):
+        module = restrict(call.module, [call.module.outputs[index] for index in indices])
+        return BlockCall(module, call.values, tuple(call.outputs[index] for index in indices)), indices
+    if isinstance(call, SequenceCall):
+        taps = [tensor.upto for tensor in read]
+        elements = call.elements if None in taps or not taps else call.elements[: max(tap for tap in taps if tap)]
+        return SequenceCall(tuple(_default_cut(element) for element in elements)), [0]
+    if isinstance(call, ApplyCall):
+        inner, order = _cut(call.call, read)
+        return ApplyCall(call.target, inner), order
+    return call, list(range(len(call.outputs)))
+
+
+def _default_cut(call: Call) -> Call:
+    """An element of a sequence, which returns its block's one default output."""
+    if isinstance(call, BlockCall):
+        names = [output.name for output in call.module.outputs]
+        return _cut(call, [Tensor("", names.index(_default_outputs(call.module)[0]))])[0]
+    return _cut(call, [])[0]
+
+
+def _reachable(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
     found: set[str] = set()
     waiting = [tensor.node for tensor in tensors]
     while waiting:
@@ -952,8 +1009,7 @@ def _reachable(frame: _Frame, tensors: Iterable[Tensor]) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        node = frame.nodes.get(name)
-        if node is not None:
+        if (node := nodes.get(name)) is not None:
             waiting += [source.node for source in node.sources]
             if isinstance(node.call, ApplyCall):
                 waiting.append(node.call.target)

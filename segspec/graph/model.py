@@ -164,7 +164,7 @@ class Requirement:
         return f"{show(self.left)} {self.kind} {show(self.right)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Module:
     """One class: a definition at one choice of its structural parameters and used outputs."""
 
@@ -184,7 +184,7 @@ class Module:
         return next(node for node in self.nodes if node.name == name)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Graph:
     """A whole network: its classes, the root's last, and the values its parameters have."""
 

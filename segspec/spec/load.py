@@ -21,7 +21,10 @@ from segspec.spec.models import (
     ApplyNode,
     Block,
     BlockNode,
+    ConditionElements,
     ConditionStatement,
+    ElementStatement,
+    LoopElements,
     LoopStatement,
     NodeStatement,
     OpNode,
@@ -193,9 +196,17 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
     nodes: list[str] = []
     model = "Spec"
     held = data
+    single = False
     for part in loc:
         if isinstance(part, str) and part.startswith("<") and part.endswith(">"):
             model = part if part != "<value>" else model
+            if part in ("<each>", "<where>") and isinstance(held, dict):
+                path.append(next(iter(held)))
+                held = held[path[-1]]
+                single = not isinstance(held, list)
+            continue
+        if single and isinstance(part, int):  # a loop's body may be one element without a list around it
+            single = False
             continue
         if isinstance(held, dict) and isinstance(part, int) and part < len(held):
             part = list(held)[part]
@@ -310,8 +321,17 @@ def _nodes(body: Iterable[Any]) -> Iterator[Any]:
 def _with_elements(node: Any) -> Iterator[Any]:
     yield node
     if isinstance(node, SequenceNode):
-        for element in node.sequence:
-            yield from _with_elements(element)
+        for element in elements(node.sequence):
+            if isinstance(element, ElementStatement):
+                yield from _with_elements(element.node)
+
+
+def elements(sequence: Iterable[Any]) -> Iterator[Any]:
+    """Every entry of a sequence, those inside loops and conditions included."""
+    for element in sequence:
+        yield element
+        if isinstance(element, LoopElements | ConditionElements):
+            yield from elements(element.body)
 
 
 def _blocks_of(block: Block) -> set[str]:
@@ -339,16 +359,24 @@ def _names_of(block: Block) -> set[str]:
         read(given.name, given.channels)
     for output in block.outputs:
         read(output.name, output.source)
+        for test in output.tests:
+            found.update(test.names)
     for statement in statements(block.nodes):
         if isinstance(statement, NodeStatement):
             read(statement.name)
             for node in _with_elements(statement.node):
                 _read_node(node, read)
-        elif isinstance(statement, LoopStatement):
-            found.update(statement.items.names)
-        elif isinstance(statement, ConditionStatement):
-            found.update(statement.test.names)
+                for element in elements(node.sequence) if isinstance(node, SequenceNode) else ():
+                    _read_control(element, found)
+        _read_control(statement, found)
     return found
+
+
+def _read_control(statement: Any, found: set[str]) -> None:
+    if isinstance(statement, LoopStatement | LoopElements):
+        found.update(statement.items.names)
+    elif isinstance(statement, ConditionStatement | ConditionElements):
+        found.update(statement.test.names)
 
 
 def _read_node(node: AnyNode, read: Any) -> None:

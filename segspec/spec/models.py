@@ -7,6 +7,7 @@ derived from the declarations in :mod:`segspec.ops`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
@@ -159,6 +160,8 @@ class Output(Model):
 
     name: Word | None = None
     source: Annotated[References, BeforeValidator(_references), Field(alias="from")]
+    tests: list[Any] = Field(default=[], alias="<tests>")
+    path: tuple[str | int, ...] = Field(default=(), alias="<path>")
     when: Literal["always", "training", "used"] = "always"
     loss_weight: float = Field(default=1.0, ge=0)
     doc: Text = ""
@@ -166,14 +169,26 @@ class Output(Model):
 
 def _outputs(value: Any) -> Any:
     if isinstance(value, str):
-        return [{"from": value}]
+        value = [value]
     if isinstance(value, list):
-        return [{"from": item} if isinstance(item, str) else item for item in value]
+        entries = enumerate(value)
+        return [_output(None, item, ("outputs", index), []) for index, item in entries]
     if isinstance(value, dict):
-        return [
-            {"name": name, **(given if isinstance(given, dict) else {"from": given})} for name, given in value.items()
-        ]
+        return list(_named_outputs(value, ("outputs",), []))
     return value
+
+
+def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]) -> Iterator[Any]:
+    for name, given in value.items():
+        if name.startswith("if ") and isinstance(given, dict):
+            yield from _named_outputs(given, (*path, name), [*tests, Expression(name[3:])])
+        else:
+            yield _output(name, given, (*path, name), tests)
+
+
+def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]) -> Any:
+    fields = {"name": name, "<path>": path, "<tests>": tests}
+    return {**fields, **given} if isinstance(given, dict) else {**fields, "from": given}
 
 
 class Node(Model):
@@ -212,7 +227,7 @@ class BlockNode(Node):
 class SequenceNode(Node):
     """A node that runs several nodes one after another, each on what the one before returned."""
 
-    sequence: list[AnyNode] = Field(min_length=1)
+    sequence: Elements
 
     way: ClassVar = "sequence"
 
@@ -287,6 +302,50 @@ _MEMBERS += [
     Annotated[ApplyNode, Tag("<apply>")],
 ]
 AnyNode: TypeAlias = Annotated[Union[tuple(_MEMBERS)], Discriminator(_tag), BeforeValidator(_one_way)]  # type: ignore[valid-type]  # noqa: UP007
+
+
+class ElementStatement(Model):
+    """A node in a sequence."""
+
+    kind: Literal["<element>"] = "<element>"
+    node: Annotated[AnyNode, Field(alias="<value>")]
+
+
+class LoopElements(Model):
+    """``for NAME in LIST:`` in a sequence, and the elements it repeats."""
+
+    kind: Literal["<each>"] = "<each>"
+    key: str
+    target: Any
+    items: Any
+    body: Annotated[Elements, Field(alias="<value>")]
+
+
+class ConditionElements(Model):
+    """``if CONDITION:`` in a sequence, and the elements it keeps."""
+
+    kind: Literal["<where>"] = "<where>"
+    key: str
+    test: Any
+    body: Annotated[Elements, Field(alias="<value>")]
+
+
+def _elements(value: Any) -> Any:
+    """A list of nodes, or one node, as the body of ``for`` and ``if`` may be."""
+    items = value if isinstance(value, list) else [value]
+    return [_element(item) for item in items]
+
+
+def _element(value: Any) -> Any:
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith(("for ", "if ")):
+        ((key, inner),) = value.items()
+        made = _statement(key, inner)
+        return {**made, "kind": {"<loop>": "<each>", "<condition>": "<where>"}[made["kind"]]}
+    return {"kind": "<element>", "<value>": value}
+
+
+AnyElement: TypeAlias = Annotated[ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")]
+Elements: TypeAlias = Annotated[list[AnyElement], BeforeValidator(_elements), Field(min_length=1)]
 
 
 class Statement(Model):
@@ -386,6 +445,6 @@ class Spec(Block):
     expect: Expectations = Expectations()
 
 
-for _model in (SequenceNode, LoopStatement, ConditionStatement, NodeStatement, Block, Spec):
+for _model in (SequenceNode, LoopElements, ConditionElements, LoopStatement, ConditionStatement, NodeStatement, Block, Spec):
     _model.model_rebuild()
 
