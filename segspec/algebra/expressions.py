@@ -16,7 +16,7 @@ import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
 from typing import Any
@@ -74,10 +74,11 @@ class Scope:
     budget: Budget = field(default_factory=Budget)
     decide: Callable[[str, Number, Number], bool] = compare
     channels: Callable[[str], Number] | None = None
+    functions: Mapping[str, Callable[..., Any]] = field(default_factory=lambda: FUNCTIONS)
 
     def bind(self, names: Mapping[str, Any]) -> Scope:
         """The same scope with more names."""
-        return Scope({**self.names, **names}, self.budget, self.decide, self.channels)
+        return replace(self, names={**self.names, **names})
 
 
 class Expression:
@@ -340,7 +341,7 @@ class _Evaluator:
 
     def _binop(self, node: ast.BinOp) -> Any:
         left, right = self.run(node.left), self.run(node.right)
-        if isinstance(left, str) or isinstance(right, str) or isinstance(left, dict) or isinstance(right, dict):
+        if isinstance(left, str | dict) or isinstance(right, str | dict):
             raise TypeError
         if isinstance(left, list) or isinstance(right, list):
             return self._list_arithmetic(node.op, left, right)
@@ -367,12 +368,14 @@ class _Evaluator:
         value = self.run(node.operand)
         return -value if isinstance(node.op, ast.USub) else +concrete(value)
 
-    def _boolop(self, node: ast.BoolOp) -> bool:
+    def _boolop(self, node: ast.BoolOp) -> Any:
         wanted = isinstance(node.op, ast.Or)
-        for item in node.values:
-            if self.truth(item) is wanted:
-                return wanted
-        return not wanted
+        *first, last = node.values
+        for item in first:
+            value = self.run(item)
+            if _truth(value, self.scope) is wanted:
+                return value
+        return self.run(last)
 
     def _compare(self, node: ast.Compare) -> bool:
         left = self.run(node.left)
@@ -448,10 +451,10 @@ class _Evaluator:
             argument = node.args[0]
             if isinstance(argument, ast.Name):
                 return self.scope.channels(argument.id)
-        if name not in FUNCTIONS:
-            raise UnknownName(name, FUNCTIONS)
+        if name not in self.scope.functions:
+            raise UnknownName(name, self.scope.functions)
         try:
-            return FUNCTIONS[name](*(self.run(argument) for argument in node.args))
+            return self.scope.functions[name](*(self.run(argument) for argument in node.args))
         except ExpressionError:
             raise
         except ValueError as error:
@@ -612,6 +615,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "min": _spread(minimum),
     "max": _spread(maximum),
     "sum": _sum,
+    "any": lambda items: any(concrete(item) for item in iterate(items)),
+    "all": lambda items: all(concrete(item) for item in iterate(items)),
     "ceil": _ceil,
     "abs": lambda value: abs(concrete(value)),
     "make_divisible": make_divisible,

@@ -355,7 +355,8 @@ class _Elaborator:
         arguments = []
         for symbol in frame.actual:
             if not symbol.size and symbol.name not in definition.block.params:
-                arguments.append(Argument(symbol.name, symbol, "int", doc="channels of the input"))
+                name = next(name for name, shape in frame.inputs.items() if symbol in symbols_of(shape[1]))
+                arguments.append(Argument(symbol.name, symbol, "int", doc=f"channels of {name}"))
         for name, parameter in definition.block.params.items():
             if name not in frame.bound:
                 symbol = _parameter_symbol(name, parameter)

@@ -1,0 +1,207 @@
+"""What is known of a backend without importing it: ``templates/<backend>/backend.yaml``.
+
+The file says, op by op, where the framework departs from the canonical meaning: attributes by another
+name or complement, parameters by another name or layout, what it cannot compute (``refuse``), where its
+float64 is not float64 (``floors``), and what its training does otherwise (``divergences``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
+from segspec.algebra.symbols import Number, Undecided, concrete, substitute
+from segspec.errors import Place, Problem, fail, suggest
+from segspec.graph.instances import Instance, at_size, instances
+from segspec.graph.model import Graph, OpCall
+from segspec.ops.initializers import AnyInitializer
+from segspec.spec import document, zoo
+from segspec.spec.models import AnyValue, Init, Text
+
+
+class _Facts(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+class Refusal(_Facts):
+    """Attributes, or attributes at certain sizes, that the backend cannot compute as they are meant."""
+
+    when: AnyValue
+    reason: Text
+    remedy: Text = ""
+
+
+class Floor(_Facts):
+    """Where the backend computes part of an op in float32, and how large the relative error then is."""
+
+    when: AnyValue
+    limit: AnyValue
+    reason: Text
+
+
+class Divergence(_Facts):
+    """A statistic that the backend's training updates otherwise, and how exactly: ``relation`` gives the
+
+    backend's value from the canonical ``value``, the value ``before`` and the ``count`` of averaged
+    elements a channel.
+    """
+
+    relation: AnyValue
+    floor: float
+    reason: Text
+
+
+class OpFacts(_Facts):
+    """One op in one backend."""
+
+    let: dict[str, AnyValue] = {}
+    state: dict[str, str] = {}
+    transposed: list[str] = []
+    init: dict[str, AnyInitializer] = {}
+    refuse: list[Refusal] = []
+    floors: list[Floor] = []
+    divergences: dict[str, Divergence] = {}
+
+
+class Backend(_Facts):
+    """One backend: its name is its folder's."""
+
+    name: str
+    folder: Path
+    title: Text
+    extra: str
+    module: str
+    dropouts: list[str]
+    reserved: list[str]
+    ops: dict[str, OpFacts] = {}
+    default_init: Init = {}
+
+    def facts(self, op: str) -> OpFacts:
+        """What is particular about an op; empty where nothing is."""
+        return self.ops.get(op, OpFacts())
+
+
+@lru_cache(maxsize=1)
+def backends() -> dict[str, Backend]:
+    """Every backend that has templates, by name, in alphabetical order but for the reference, the first."""
+    found = {path.parent.name: _read(path) for path in sorted(zoo.TEMPLATES.glob("*/backend.yaml"))}
+    return dict(sorted(found.items(), key=lambda item: item[0] != REFERENCE))
+
+
+REFERENCE = "torch"
+"""The backend whose semantics are the canonical ones."""
+
+
+def backend(name: str) -> Backend:
+    """The backend of this name."""
+    if name not in backends():
+        raise fail("unknown-backend", f"there is no backend '{name[:80]}'", remedy=suggest(name, backends(), what="backends"))
+    return backends()[name]
+
+
+def _read(path: Path) -> Backend:
+    read = document.read(path, f"templates/{path.parent.name}/{path.name}")
+    try:
+        return Backend.model_validate({**read.data, "name": path.parent.name, "folder": path.parent})
+    except ValidationError as error:
+        raise fail("schema", str(error), Place(read.name)) from None
+
+
+# --- a graph under a backend's facts -----------------------------------------------------------------
+
+
+def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
+    """What the backends cannot take of a graph at any size: names that they use, attributes they refuse."""
+    found: list[Problem] = []
+    for held in chosen:
+        found += _reserved(graph, held)
+        for instance in instances(graph):
+            for refusal in _refusals(instance, held):
+                if _true(refusal.when, instance, graph.defaults()) is True:
+                    found.append(_refused(refusal, instance, held))
+    return list({(item.place, item.message): item for item in found}.values())
+
+
+def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int) -> Problem | None:
+    """What the backends cannot compute at one input size, though the network itself can."""
+    values = at_size(graph, height, width, batch)
+    for held in chosen:
+        for instance in instances(graph, values):
+            for refusal in _refusals(instance, held):
+                if _true(refusal.when, instance, values):
+                    return _refused(refusal, instance, held)
+    return None
+
+
+def floors(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int) -> list[tuple[Instance, Backend, float, str]]:
+    """The ops whose float64 is coarser at this size: where, in which backend, how coarse and why."""
+    values = at_size(graph, height, width, batch)
+    found = []
+    for held in chosen:
+        for instance in instances(graph, values):
+            if isinstance(instance.call, OpCall):
+                for floor in held.facts(instance.call.op.name).floors:
+                    if _true(floor.when, instance, values):
+                        limit = floor.limit.evaluate(_scope(instance))
+                        found.append((instance, held, float(limit), floor.reason))
+    return found
+
+
+def _refusals(instance: Instance, held: Backend) -> list[Refusal]:
+    return held.facts(instance.call.op.name).refuse if isinstance(instance.call, OpCall) else []
+
+
+def _refused(refusal: Refusal, instance: Instance, held: Backend) -> Problem:
+    assert isinstance(instance.call, OpCall)
+    message = f"{held.title} cannot compute this {instance.call.op.name}: {refusal.reason}"
+    return Problem("refused", message, instance.node.place, instance.path, refusal.remedy)
+
+
+def _true(condition: Any, instance: Instance, values: Mapping[Any, Any]) -> bool | None:
+    """Whether a condition holds for an instance; None where that depends on the size."""
+    try:
+        return bool(condition.evaluate(_scope(instance)))
+    except Undecided:
+        return None
+    except ExpressionError as error:
+        raise fail("expression", f"a condition of the backend's: {error}") from None
+
+
+def _scope(instance: Instance) -> Scope:
+    """An op's attributes and sizes by name, as the conditions of ``backend.yaml`` see them."""
+    assert isinstance(instance.call, OpCall)
+    names: dict[str, Any] = {}
+    for name, value in instance.call.op.attributes().items():
+        if isinstance(value, tuple):
+            names[name] = [substitute(item, instance.values) for item in value]
+        else:
+            names[name] = value if value is None or isinstance(value, str) else substitute(value, instance.values)
+    for prefix, shape in (("in", instance.inputs()[0]), ("out", instance.shapes()[0])):
+        names[f"{prefix}_size"] = list(shape[2:])
+    names["rank"] = len(instance.inputs()[0])
+    return Scope(names, functions={**FUNCTIONS, "dyadic": _dyadic})
+
+
+def _dyadic(over: Number, under: Number) -> bool:
+    """Whether a ratio of sizes is exact in binary floating point."""
+    top, bottom = concrete(over), concrete(under)
+    return bottom <= 0 or (Fraction(top, bottom).denominator.bit_count() == 1)  # type: ignore[arg-type]
+
+
+def _reserved(graph: Graph, held: Backend) -> Iterator[Problem]:
+    for module in graph.modules:
+        definition = module.definition
+        named = [(node.name, node.place, "node") for node in module.nodes]
+        named += [(item.name, definition.place("inputs", item.name, key=True), "input") for item in module.inputs]
+        named += [(item.name, definition.place("params", item.name, key=True), "parameter") for item in module.arguments]
+        named.append((module.name, definition.place("class_name", key=True), "class"))
+        for name, place, kind in named:
+            if name in held.reserved:
+                message = f"{held.title} has a '{name}' of its own, so no {kind} can be called that"
+                yield Problem("name", message, place, "", "choose another name")

@@ -1,0 +1,300 @@
+"""The source text of a graph in one backend.
+
+A frame template lays out the module, a macro writes each op; the order of lines, the names, what is
+folded into one line and what is imported are computed here and in :mod:`segspec.render.forward`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from segspec.errors import fail
+from segspec.graph.instances import instances
+from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, SequenceCall
+from segspec.ops.initializers import Initializer
+from segspec.render import text
+from segspec.render.backend import Backend
+from segspec.render.documentation import Shapes, class_doc, module_doc
+from segspec.render.forward import body, inputs_text, returns_text
+from segspec.render.view import op_view
+from segspec.spec.models import Spec
+from segspec.spec.zoo import shown_name
+
+
+def render(graph: Graph, backend: Backend) -> str:
+    """The module's source for one backend, formatted."""
+    return render_all([(graph, backend)])[0]
+
+
+def render_all(wanted: Iterable[tuple[Graph, Backend]]) -> list[str]:
+    """The sources of many modules; formatting them together is what makes it quick."""
+    return _formatted([_Renderer(graph, backend).source() for graph, backend in wanted])
+
+
+@lru_cache
+def _environment(folder: Path) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # what is rendered is Python, and every string in it comes through render.text
+    )
+    environment.globals.update(call=text.call, code=text.Code, scaled=_scaled)
+    environment.filters.update(
+        unless=text.unless,
+        operand=text.operand,
+        negative=lambda value: text.Code(f"-{text.operand(text.literal(value))}") if value != 0 else 0,
+        pair=lambda value: value if isinstance(value, tuple | type(None)) else (value, value),
+        tuple=tuple,
+    )
+    return environment
+
+
+def _scaled(name: str, ratios: Any) -> Any:
+    """The height and width of a map times fractions, as code."""
+    if ratios is None:
+        return text.OMITTED
+    parts = [f"{name}.shape[{axis}] * {top} // {bottom}" for axis, (top, bottom) in zip((-2, -1), ratios, strict=True)]
+    return text.Code(f"({', '.join(parts)})")
+
+
+class _Renderer:
+    def __init__(self, graph: Graph, backend: Backend) -> None:
+        self.graph = graph
+        self.backend = backend
+        self.environment = _environment(backend.folder)
+        self.ops = self.environment.get_template("ops.jinja").module
+        self.shapes = Shapes(graph)
+
+    def source(self) -> str:
+        """The source before formatting."""
+        init = self._init()
+        classes = [self._class(module, module is self.graph.root and init is not None) for module in self.graph.modules]
+        context = {
+            "source": shown_name(self.graph.definition.file.path),
+            "digest": self.graph.definition.file.digest()[:16],
+            "command": self._command(),
+            "docstring": module_doc(self.graph),
+            "classes": classes,
+            "init": init,
+            "helpers": [],
+            "used": set(),
+        }
+        template = self.environment.get_template("module.py.jinja")
+        used = text.names_in(template.render(context))
+        helpers = self.environment.get_template("helpers.jinja").module
+        wanted = [name for name in _macros(helpers) if name in used]
+        context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
+        # The imports that are needed are seen once the helpers are there.
+        annotated = text.names_in(template.render(context)) | _annotated(template.render(context))
+        context["used"] = annotated
+        return template.render(context)
+
+    def _command(self) -> str:
+        parts = ["segspec generate", self.graph.definition.name, "--backend", self.backend.name]
+        if self.graph.preset:
+            parts += ["--preset", self.graph.preset]
+        parts += [f"--set {name}={_setting(value)}" for name, value in self.graph.settings.items()]
+        return " ".join(parts)
+
+    # --- classes ---------------------------------------------------------------------------------
+
+    def _class(self, module: Module, initialises: bool) -> dict[str, Any]:
+        attributes = [
+            {"name": node.name, "code": self.constructor(node.call, module)}
+            for node in module.nodes
+            if is_submodule(node.call)
+        ]
+        return {
+            "name": module.name,
+            "docstring": class_doc(module, self.shapes, root=module is self.graph.root),
+            "signature": "".join(f", {argument}" for argument in _signature(module)),
+            "attributes": attributes,
+            "initialises": initialises,
+            "inputs": inputs_text(module),
+            "returns": returns_text(module),
+            "body": body(module, self.expression, self.shapes),
+        }
+
+    def constructor(self, call: Call, module: Module) -> text.Code:
+        """The expression that builds a submodule."""
+        if isinstance(call, BlockCall):
+            return self._block(call)
+        if isinstance(call, SequenceCall):
+            return text.call("nn.Sequential", *self._elements(call, module))
+        assert isinstance(call, OpCall)
+        code = self._macro(call, [])
+        if not code:
+            raise fail(
+                "refused",
+                f"{self.backend.title} has no layer for {call.op.name}, so it cannot stand in a sequence",
+                module.definition.place(),
+                remedy="make it a node of its own",
+            )
+        return code
+
+    def _block(self, call: BlockCall) -> text.Code:
+        given, options = [], {}
+        for argument in call.module.arguments:
+            value = text.value_of(call.argument(argument.name))
+            if argument.required:
+                given.append(value)
+            elif value != argument.default or type(value) is not type(argument.default):
+                options[argument.name] = value
+        return text.call(call.module.name, *given, **options)
+
+    def _elements(self, call: SequenceCall, module: Module) -> list[text.Code]:
+        """The elements of a sequence, equal neighbours written as a comprehension."""
+        codes = [self.constructor(element, module) for element in call.elements]
+        groups: list[tuple[text.Code, int]] = []
+        for code in codes:
+            if groups and groups[-1][0] == code:
+                groups[-1] = (code, groups[-1][1] + 1)
+            else:
+                groups.append((code, 1))
+        return [code if times == 1 else text.Code(f"*({code} for _ in range({times}))") for code, times in groups]
+
+    def expression(self, call: Call, name: str, inputs: list[str]) -> text.Code:
+        """The expression that computes a node from its inputs' expressions."""
+        if is_submodule(call):
+            return text.call(f"self.{name}", *map(text.Code, inputs))
+        assert isinstance(call, OpCall)
+        return self._macro(call, inputs)
+
+    def _macro(self, call: OpCall, inputs: list[str]) -> text.Code:
+        macro = getattr(self.ops, call.op.name, None)
+        if macro is None:
+            raise fail("refused", f"{self.backend.title} has no macro for the op {call.op.name}")
+        return text.Code(str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip())
+
+    # --- initialisation --------------------------------------------------------------------------
+
+    def _init(self) -> dict[str, Any] | None:
+        """What ``init_weights`` does: the spec's initialisers where they are not the framework's own."""
+        macros: Any = self.environment.get_template("init.jinja").module
+        branches: dict[tuple[str, ...], list[str]] = {}
+        layer = "module" if self.backend.name == "torch" else "layer"
+        slots: dict[str, dict[str, Initializer]] = {}
+        for instance in instances(self.graph):
+            if isinstance(instance.call, OpCall):
+                for slot in instance.call.op.slots(instance.call.inputs):
+                    if slot.trainable:
+                        slots.setdefault(instance.call.op.name, {}).setdefault(slot.name, slot.init)
+        rules = self.graph.definition.block.init if isinstance(self.graph.definition.block, Spec) else {}
+        for op, present in slots.items():
+            chosen = {name: rules.get(op, {}).get(name, default) for name, default in present.items()}
+            own = self.backend.default_init.get(op, {})
+            chosen = {name: init for name, init in chosen.items() if own.get(name) != init}
+            lines = [self._fill(macros, init, f"{layer}.{self._tensor(op, name)}", name) for name, init in chosen.items()]
+            if any(init.name == "fan_in_uniform" for init in chosen.values()):
+                lines.insert(0, str(macros.bound(op, f"{layer}.weight")))
+            if lines:
+                flat = tuple(line for item in lines for line in item.split("\n"))
+                branches.setdefault(flat, []).append(str(macros.layer(op)))
+        result = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
+        result += self._overrides(macros, layer)
+        if not result:
+            return None
+        return {"docstring": text.docstring([_init_doc(rules)], 4), "branches": result}
+
+    def _tensor(self, op: str, slot: str) -> str:
+        return self.backend.facts(op).state.get(slot, slot)
+
+    def _fill(self, macros: Any, init: Initializer, tensor: str, slot: str) -> str:
+        line = str(getattr(macros, init.name)(init, text.Code(tensor)))
+        return f"if {tensor} is not None:\n    {line}" if slot == "bias" else line
+
+    def _overrides(self, macros: Any, layer: str) -> list[dict[str, Any]]:
+        """The branches for nodes that say their own ``init``: their class's, which comes after its parts."""
+        result = []
+        for module in self.graph.modules:
+            lines: list[str] = []
+            for node in module.nodes:
+                for path, call in _owned(node.call, node.name):
+                    for slot, init in call.init:
+                        if init.name == "fan_in_uniform":
+                            lines.append(str(macros.bound(call.op.name, f"{layer}.{path}.weight")))
+                        tensor = f"{layer}.{path}.{self._tensor(call.op.name, slot)}"
+                        lines += self._fill(macros, init, tensor, slot).split("\n")
+            if lines:
+                result.append({"types": module.name, "lines": lines})
+        return result
+
+
+def is_submodule(call: Call) -> bool:
+    """Whether a node is an attribute of its class; the others are calls of functions."""
+    if isinstance(call, OpCall):
+        return call.op.has_state
+    return isinstance(call, BlockCall | SequenceCall)
+
+
+def _owned(call: Call, path: str) -> Iterable[tuple[str, OpCall]]:
+    if isinstance(call, OpCall):
+        yield path, call
+    elif isinstance(call, SequenceCall):
+        for index, element in enumerate(call.elements):
+            yield from _owned(element, f"{path}[{index}]")
+
+
+def _types(types: list[str]) -> str:
+    return types[0] if len(types) == 1 else f"({', '.join(types)})"
+
+
+def _init_doc(rules: Any) -> str:
+    names = {init.name for slots in rules.values() for init in slots.values()}
+    if "kaiming_normal" in names or "kaiming_uniform" in names:
+        return "Start as He et al. (2015) propose for layers before a ReLU."
+    if "xavier_normal" in names or "xavier_uniform" in names:
+        return "Start as Glorot and Bengio (2010) propose."
+    return "Start from the same distributions in every framework." if not rules else "Start as the spec says."
+
+
+def _signature(module: Module) -> list[str]:
+    parts = []
+    for argument in module.arguments:
+        default = "" if argument.required else f" = {text.literal(text.value_of(argument.default))}"
+        parts.append(f"{argument.name}: {argument.type}{default}")
+    return parts
+
+
+def _setting(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "").replace("\n", "")
+
+
+def _macros(module: Any) -> list[str]:
+    return [name for name in vars(module) if not name.startswith("_")]
+
+
+def _annotated(source: str) -> set[str]:
+    return {"Sequence"} if "Sequence[" in source else set()
+
+
+def _formatted(sources: list[str]) -> list[str]:
+    """The sources as ruff formats them, all in one call."""
+    with tempfile.TemporaryDirectory(prefix="segspec-") as folder:
+        paths = [Path(folder) / f"{index}.py" for index in range(len(sources))]
+        for path, source in zip(paths, sources, strict=True):
+            path.write_text(source, encoding="utf-8")
+        command = [_ruff(), "format", "--isolated", "--no-cache", "--quiet", f"--line-length={text.WIDTH}", folder]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"the generated source is not Python: {done.stderr}")
+        return [path.read_text(encoding="utf-8") for path in paths]
+
+
+@lru_cache(maxsize=1)
+def _ruff() -> str:
+    from ruff.__main__ import find_ruff_bin
+
+    return str(find_ruff_bin())
+
+

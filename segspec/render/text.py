@@ -1,0 +1,206 @@
+"""Text of generated code: values as Python, shapes as comments, prose as docstrings.
+
+Nothing that a user wrote reaches the output but through here: as an identifier checked before, a literal,
+or escaped prose.
+"""
+
+from __future__ import annotations
+
+import ast
+import textwrap
+from collections.abc import Iterable, Mapping
+from fractions import Fraction
+from typing import Any
+
+from segspec.algebra.symbols import Floor, Number, Sym, Symbol, show, substitute, symbols_of
+from segspec.ops import Shape
+
+WIDTH = 100
+
+
+class Code(str):
+    """Text that is Python already."""
+
+    __slots__ = ()
+
+
+class Inputs(tuple[Code, ...]):
+    """The expressions that a node reads; as one argument of :func:`call` they stand for all of them."""
+
+    __slots__ = ()
+
+
+class _Omitted:
+    """The value of an argument that is left out."""
+
+
+OMITTED = _Omitted()
+
+
+def unless(value: Any, default: Any) -> Any:
+    """Leave an argument out where it has the framework's default."""
+    same = type(value) is type(default) or not isinstance(value, bool | Code) and not isinstance(default, bool)
+    return OMITTED if value is OMITTED or (same and value == default) else value
+
+
+def literal(value: Any) -> str:
+    """A value as Python writes it."""
+    if isinstance(value, Code):
+        return str(value)
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
+    if isinstance(value, tuple):
+        return "(" + ", ".join(map(literal, value)) + ("," if len(value) == 1 else "") + ")"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    return show(value)
+
+
+def call(function: str, *args: Any, **options: Any) -> Code:
+    """A call in Python, without the arguments that are omitted."""
+    spread = [item for arg in args for item in (arg if isinstance(arg, Inputs) else (arg,))]
+    parts = [literal(arg) for arg in spread if arg is not OMITTED]
+    parts += [f"{name}={literal(value)}" for name, value in options.items() if value is not OMITTED]
+    return Code(f"{function}({', '.join(parts)})")
+
+
+def operand(code: str) -> str:
+    """Code as an operand: in parentheses where it is itself an operation."""
+    return f"({code})" if isinstance(ast.parse(code, mode="eval").body, ast.BinOp | ast.IfExp) else code
+
+
+def value_of(value: Any) -> Any:
+    """An attribute's value for a template: symbolic numbers as code, equal pairs as one number."""
+    if isinstance(value, tuple):
+        items = tuple(value_of(item) for item in value)
+        return items[0] if all(item == items[0] for item in items) else items
+    if isinstance(value, Sym):
+        return Code(show(value))
+    if isinstance(value, Fraction):
+        return float(value)
+    if isinstance(value, float):
+        return round(value, 15)
+    return value
+
+
+def shape_text(shape: Shape, even: int = 1) -> str:
+    """A shape as a comment writes it: ``(N, 2 * width, ⌈H/2⌉, ⌈W/2⌉)``.
+
+    ``even`` is a number that H and W are known to be multiples of.
+    """
+    return "(" + ", ".join(size_text(size, even) for size in shape) + ")"
+
+
+def size_text(size: Number, even: int = 1) -> str:
+    """One axis of a shape as a comment writes it."""
+    if not isinstance(size, Sym) or not any(symbol.size for symbol in symbols_of(size)):
+        return show(size)
+    if even > 1:
+        units = {symbol: even * _unit(symbol) for symbol in symbols_of(size) if symbol.name in ("H", "W")}
+        if (text := _divided(substitute(size, units), even)) is not None:
+            return text
+    return _rounded_up(size) or " + ".join(_term(*term) for term in size.terms).replace("+ -", "- ")
+
+
+def _rounded_up(size: Sym) -> str:
+    """``(H - 1) // stride + 1`` as ``⌈H/stride⌉``; empty for any other form."""
+    constants = [coefficient for monomial, coefficient in size.terms if not monomial]
+    others = [(monomial, coefficient) for monomial, coefficient in size.terms if monomial]
+    if constants != [1] or len(others) != 1 or others[0][1] != 1 or len(others[0][0]) != 1:
+        return ""
+    ((atom, power),) = others[0][0]
+    if power != 1 or not isinstance(atom, Floor) or isinstance(atom.under, int):
+        return ""
+    whole = atom.over + 1
+    single = isinstance(whole, Sym) and all(monomial for monomial, _ in whole.terms)
+    return f"⌈{_over(whole)}/{_over(atom.under)}⌉" if single else ""
+
+
+def _unit(symbol: Symbol) -> Sym:
+    return Sym(((((Symbol(symbol.name, size=True), 1),), 1),))
+
+
+def _divided(size: Number, even: int) -> str | None:
+    """``c·h`` as ``H/(even/c)``, where H = even·h."""
+    if not isinstance(size, Sym) or len(size.terms) != 1:
+        return None
+    ((monomial, coefficient),) = size.terms
+    if len(monomial) != 1 or not isinstance(monomial[0][0], Symbol) or not isinstance(coefficient, int):
+        return None
+    ratio = Fraction(coefficient, even)
+    name = monomial[0][0].name
+    if ratio >= 1:
+        return name if ratio == 1 else f"{show(ratio)} * {name}" if ratio.denominator == 1 else None
+    return f"{name}/{ratio.denominator}" if ratio.numerator == 1 else None
+
+
+def _term(monomial: Any, coefficient: Any) -> str:
+    factors = [_factor(atom, power) for atom, power in monomial]
+    if not factors:
+        return show(coefficient)
+    if coefficient == -1:
+        return "-" + " * ".join(factors)
+    return " * ".join(factors if coefficient == 1 else [show(coefficient), *factors])
+
+
+def _factor(atom: Any, power: int) -> str:
+    if isinstance(atom, Floor) and isinstance(atom.under, int):
+        over, under = atom.over, atom.under
+        whole = over - (under - 1)
+        if isinstance(whole, Sym) and len(whole.terms) == 1:
+            text = f"⌈{_over(whole)}/{under}⌉"
+        else:
+            text = f"⌊{_over(over)}/{under}⌋"
+    else:
+        text = show(Sym((((((atom, 1),), 1)),)))
+    return text if power == 1 else f"{text}**{power}"
+
+
+def _over(value: Number) -> str:
+    text = size_text(value)
+    return text if text.isidentifier() else f"({text})"
+
+
+def paragraph(text: str, indent: int) -> str:
+    """Prose, escaped for a docstring and wrapped; paragraphs are kept."""
+    width = WIDTH - indent
+    parts = [" ".join(part.split()) for part in text.strip().split("\n\n")]
+    return "\n\n".join(textwrap.fill(_escaped(part), width, break_long_words=False) for part in parts)
+
+
+def entry(name: str, text: str, indent: int) -> str:
+    """One entry of a docstring's list: ``name: text``, wrapped with a hanging indent."""
+    line = f"{name}: {_escaped(' '.join(text.split()))}"
+    return textwrap.fill(line, WIDTH - indent, subsequent_indent="    ", break_long_words=False)
+
+
+def docstring(parts: Iterable[str], indent: int) -> str:
+    """A docstring of these parts, an empty line between them, indented but for its first line."""
+    text = "\n\n".join(part for part in parts if part)
+    margin = " " * indent
+    lines = [margin + line if line else "" for line in text.split("\n")]
+    body = "\n".join(lines).lstrip()
+    if body.endswith('"'):
+        body = body[:-1] + '\\"'
+    return f'"""{body}\n{margin}"""' if "\n" in body else f'"""{body}"""'
+
+
+def _escaped(text: str) -> str:
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+
+
+def names_in(source: str) -> set[str]:
+    """Every name that a piece of Python reads."""
+    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+
+
+def agreed(forms: Iterable[Number]) -> Number | None:
+    """The one form that all are, or None."""
+    different = set(forms)
+    return different.pop() if len(different) == 1 else None
+
+
+def under(size: Number, values: Mapping[Symbol, Number]) -> Number:
+    """A size with the parameters of one instance, its image sizes left symbolic."""
+    return substitute(size, {symbol: value for symbol, value in values.items() if not symbol.size})
