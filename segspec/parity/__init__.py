@@ -1,0 +1,1 @@
+"""Parity: what is compared between backends, how, and the report."""
