@@ -7,7 +7,16 @@ from dataclasses import dataclass
 
 from segspec.algebra.symbols import Number, Symbol, substitute
 from segspec.graph.elaborate import N
-from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, Module, Node, OpCall, SequenceCall
+from segspec.graph.model import (
+    ApplyCall,
+    BlockCall,
+    Call,
+    Graph,
+    Module,
+    Node,
+    OpCall,
+    SequenceCall,
+)
 from segspec.ops import Shape, Slot
 from segspec.ops.base import product
 

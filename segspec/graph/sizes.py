@@ -139,3 +139,11 @@ def _reach(value: Number) -> int:
                 inner *= sum(_reach(arg) for arg in atom.args)
         total += int(abs(coefficient)) * inner
     return total
+
+
+def nearest_size(graph: Graph, wanted: int) -> tuple[int, int]:
+    """The allowed square nearest to ``wanted``; ``wanted`` itself where there is none nearby."""
+    for size in sorted(range(1, 2 * wanted), key=lambda size: (abs(size - wanted), size)):
+        if size_problem(graph, size, size, 1, training=False) is None:
+            return size, size
+    return wanted, wanted

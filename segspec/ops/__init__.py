@@ -7,8 +7,8 @@ from segspec.ops import (
     normalization,
     pooling,
     regularization,
-    resizing,
     reshaping,
+    resizing,
 )
 from segspec.ops.base import OPS, Op, Require, Shape, Slot
 

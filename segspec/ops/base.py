@@ -68,7 +68,7 @@ class Op:
         return ()
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        """Multiply-accumulates for one forward pass."""
+        """Multiply-accumulates for one forward pass; counted, as is usual, for convolutions and matrix products."""
         return 0
 
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:

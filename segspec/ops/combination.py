@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from segspec.algebra.symbols import Number, show
 from segspec.ops.attributes import Whole
-from segspec.ops.base import Op, Require, Shape, op, product
+from segspec.ops.base import Op, Require, Shape, op
 
 _AXES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
 _MANY = 1_000
@@ -57,9 +57,6 @@ class Arithmetic(Op):
                 sizes.append(right if left == 1 else left)
             result = tuple(sizes)
         return result
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(output) * (len(inputs) - 1)
 
 
 @op("add")

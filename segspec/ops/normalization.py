@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from segspec.algebra.symbols import Number, maximum
 from segspec.ops.attributes import Flag, Positive, Probability
-from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
+from segspec.ops.base import Op, Require, Shape, Slot, map_of, op
 from segspec.ops.initializers import Ones, Zeros
 
 
@@ -48,9 +48,6 @@ class BatchNorm2d(Op):
             Slot("running_mean", size, Zeros(), trainable=False),
             Slot("running_var", size, Ones(), trainable=False),
         )
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(output)
 
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
         return {"num_features": inputs[0][1]}

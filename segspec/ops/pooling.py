@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from segspec.algebra.symbols import Number, ceil_div, minimum
 from segspec.ops.attributes import Flag, Margin, Pair
-from segspec.ops.base import Op, Require, Shape, map_of, op, product
+from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.convolution import windows
 
 
@@ -96,9 +96,6 @@ class AvgPool2d(WindowPool):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         return self.pooled(inputs, require, (1, 1))
 
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(output) * product(self.kernel_size)
-
 
 class AdaptivePool(Op):
     """Pooling to a given size: window i spans from ⌊i·in/out⌋ to ⌈(i+1)·in/out⌉."""
@@ -117,9 +114,6 @@ class AdaptiveAvgPool2d(AdaptivePool):
     """The mean of each of output_size windows that together cover the map."""
 
     output_size: Pair
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(inputs[0])
 
 
 @op("adaptive_max_pool2d")
@@ -140,9 +134,6 @@ class GlobalPool(Op):
 @op("global_avg_pool2d")
 class GlobalAvgPool2d(GlobalPool):
     """The mean over height and width, kept as a 1×1 map."""
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(inputs[0])
 
 
 @op("global_max_pool2d")

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from segspec.algebra.symbols import Number, Sym
 from segspec.ops.attributes import Factor, Flag, Margin, Node, Pair, Real, Sides, choice
-from segspec.ops.base import Op, Require, Shape, map_of, op, product
+from segspec.ops.base import Op, Require, Shape, map_of, op
 
 
 def _target(inputs: tuple[Shape, ...], require: Require) -> tuple[Number, Number]:
@@ -63,9 +63,6 @@ class Resize(Op):
         for size in sizes:
             require.at_least(size, 1, "the scale leaves nothing of the map", "use a larger input")
         return (n, c, *sizes)
-
-    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
-        return product(output) * {"nearest": 0, "bilinear": 4, "bicubic": 16}[self.mode]
 
 
 def _scaled(size: Number, factor: Number) -> Number:

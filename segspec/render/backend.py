@@ -7,7 +7,9 @@ float64 is not float64 (``floors``), and what its training does otherwise (``div
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from segspec.algebra.symbols import Number, Undecided, concrete, substitute
 from segspec.errors import Place, Problem, fail, suggest
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
+from segspec.ops.base import product
 from segspec.ops.initializers import AnyInitializer
 from segspec.spec import document, zoo
 from segspec.spec.models import AnyValue, Init, Text
@@ -46,15 +49,18 @@ class Floor(_Facts):
 
 
 class Divergence(_Facts):
-    """A statistic that the backend's training updates otherwise, and how exactly: ``relation`` gives the
+    """A statistic that the backend's training updates otherwise.
 
-    backend's value from the canonical ``value``, the value ``before`` and the ``count`` of averaged
-    elements a channel.
+    ``relation`` gives the backend's value exactly, from the canonical ``value``, the value ``before`` and
+    the ``count`` of averaged elements a channel, besides the op's attributes.
     """
 
     relation: AnyValue
-    floor: float
     reason: Text
+
+    def expected(self, **names: Any) -> Any:
+        """The backend's value."""
+        return self.relation.evaluate(Scope(names, functions=FUNCTIONS_OF_FACTS))
 
 
 class OpFacts(_Facts):
@@ -123,7 +129,7 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
         found += _reserved(graph, held)
         for instance in instances(graph):
             for refusal in _refusals(instance, held):
-                if _true(refusal.when, instance, graph.defaults()) is True:
+                if _true(refusal.when, instance):
                     found.append(_refused(refusal, instance, held))
     return list({(item.place, item.message): item for item in found}.values())
 
@@ -134,22 +140,36 @@ def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, b
     for held in chosen:
         for instance in instances(graph, values):
             for refusal in _refusals(instance, held):
-                if _true(refusal.when, instance, values):
+                if _true(refusal.when, instance):
                     return _refused(refusal, instance, held)
     return None
 
 
-def floors(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int) -> list[tuple[Instance, Backend, float, str]]:
-    """The ops whose float64 is coarser at this size: where, in which backend, how coarse and why."""
+@dataclass(frozen=True)
+class Coarse:
+    """An instance whose float64 is coarser in one backend: how coarse, and why."""
+
+    path: str
+    op: str
+    backend: str
+    limit: float
+    reason: str
+
+
+def floors(
+    graph: Graph, chosen: list[Backend], height: int, width: int, batch: int, *, training: bool
+) -> list[Coarse]:
+    """The ops whose float64 is coarser at this size and in this mode."""
     values = at_size(graph, height, width, batch)
     found = []
     for held in chosen:
         for instance in instances(graph, values):
-            if isinstance(instance.call, OpCall):
-                for floor in held.facts(instance.call.op.name).floors:
-                    if _true(floor.when, instance, values):
-                        limit = floor.limit.evaluate(_scope(instance))
-                        found.append((instance, held, float(limit), floor.reason))
+            if isinstance(instance.call, OpCall) and (training or not instance.training):
+                op = instance.call.op.name
+                for floor in held.facts(op).floors:
+                    if _true(floor.when, instance, training=training):
+                        limit = float(floor.limit.evaluate(_scope(instance, training=training)))
+                        found.append(Coarse(instance.path, op, held.title, limit, floor.reason))
     return found
 
 
@@ -163,20 +183,21 @@ def _refused(refusal: Refusal, instance: Instance, held: Backend) -> Problem:
     return Problem("refused", message, instance.node.place, instance.path, refusal.remedy)
 
 
-def _true(condition: Any, instance: Instance, values: Mapping[Any, Any]) -> bool | None:
-    """Whether a condition holds for an instance; None where that depends on the size."""
+def _true(condition: Any, instance: Instance, *, training: bool = False) -> bool:
+    """Whether a condition is sure to hold for an instance, whatever the size where that is open."""
     try:
-        return bool(condition.evaluate(_scope(instance)))
+        return bool(condition.evaluate(_scope(instance, training=training)))
     except Undecided:
-        return None
+        return False
     except ExpressionError as error:
         raise fail("expression", f"a condition of the backend's: {error}") from None
 
 
-def _scope(instance: Instance) -> Scope:
+def _scope(instance: Instance, *, training: bool = False) -> Scope:
     """An op's attributes and sizes by name, as the conditions of ``backend.yaml`` see them."""
     assert isinstance(instance.call, OpCall)
-    names: dict[str, Any] = {}
+    n, _, *sizes = instance.inputs()[0]
+    names: dict[str, Any] = {"training": training, "count": product((n, *sizes))}
     for name, value in instance.call.op.attributes().items():
         if isinstance(value, tuple):
             names[name] = [substitute(item, instance.values) for item in value]
@@ -184,8 +205,7 @@ def _scope(instance: Instance) -> Scope:
             names[name] = value if value is None or isinstance(value, str) else substitute(value, instance.values)
     for prefix, shape in (("in", instance.inputs()[0]), ("out", instance.shapes()[0])):
         names[f"{prefix}_size"] = list(shape[2:])
-    names["rank"] = len(instance.inputs()[0])
-    return Scope(names, functions={**FUNCTIONS, "dyadic": _dyadic})
+    return Scope(names, functions=FUNCTIONS_OF_FACTS)
 
 
 def _dyadic(over: Number, under: Number) -> bool:
@@ -205,3 +225,13 @@ def _reserved(graph: Graph, held: Backend) -> Iterator[Problem]:
             if name in held.reserved:
                 message = f"{held.title} has a '{name}' of its own, so no {kind} can be called that"
                 yield Problem("name", message, place, "", "choose another name")
+
+
+def _float32(value: float) -> float:
+    """The nearest float32."""
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
+
+
+FUNCTIONS_OF_FACTS = {**FUNCTIONS, "dyadic": _dyadic, "float32": _float32}
+"""What the expressions of ``backend.yaml`` may call."""

@@ -6,7 +6,17 @@ import keyword
 from collections import Counter
 from collections.abc import Callable
 
-from segspec.graph.model import ApplyCall, BlockCall, Call, Module, ModuleOutput, Node, OpCall, SequenceCall, Tensor
+from segspec.graph.model import (
+    ApplyCall,
+    BlockCall,
+    Call,
+    Module,
+    ModuleOutput,
+    Node,
+    OpCall,
+    SequenceCall,
+    Tensor,
+)
 from segspec.ops import Shape
 from segspec.render.documentation import Shapes
 from segspec.render.text import WIDTH

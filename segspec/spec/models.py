@@ -24,7 +24,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from segspec.algebra.expressions import Expression, ExpressionError, References, Template, Value, parse_loop
+from segspec.algebra.expressions import (
+    Expression,
+    ExpressionError,
+    References,
+    Template,
+    Value,
+    parse_loop,
+)
 from segspec.errors import suggest
 from segspec.ops import OPS
 from segspec.ops.attributes import Kind, kind_of

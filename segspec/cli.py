@@ -1,0 +1,296 @@
+"""The commands: parse, call, print. Everything they need is imported when they run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segspec import __version__
+from segspec.errors import Problem, SpecError, fail
+
+if TYPE_CHECKING:
+    from segspec.graph.model import Graph
+    from segspec.render.backend import Backend
+    from segspec.spec.load import Definition
+
+FINE, DIFFERENT, WRONG = 0, 1, 2
+"""Exit statuses: all is well; a check found a difference; the input is wrong."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except SpecError as error:
+        if getattr(options, "json", False):
+            print(json.dumps({"ok": False, "problems": [problem.as_dict() for problem in error.problems]}, indent=2))
+        print("\n\n".join(map(str, error.problems)), file=sys.stderr)
+        return WRONG
+    except BrokenPipeError:
+        sys.stderr.close()
+        return FINE
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="segspec",
+        description="One segmentation architecture, written once, generated for several frameworks and proved equal.",
+        epilog="Exit status: 0 all is well, 1 a check found a difference, 2 the input is wrong.",
+    )
+    parser.add_argument("--version", action="version", version=f"segspec {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        made.set_defaults(command=run)
+        return made
+
+    listed = add("list", _list, "list the networks of the zoo")
+    _json(listed)
+
+    check = add("check", _check, "check specs, without any framework")
+    _names(check, many=True)
+    _bindings(check)
+    _json(check)
+
+    generate = add("generate", _generate, "write the modules of networks")
+    _names(generate, many=True)
+    _bindings(generate)
+    _backends(generate)
+    generate.add_argument("-o", "--output", type=Path, default=Path("generated"), metavar="DIR", help="where BACKEND/NAME.py goes (default: generated)")
+    generate.add_argument("--check", action="store_true", help="write nothing; print what is stale as a diff, and exit 1 if anything is")
+    generate.add_argument("--stdout", action="store_true", help="print the source and write nothing")
+
+    verify = add("verify", _verify, "run the modules of several backends and hold them together")
+    _names(verify, many=True)
+    _bindings(verify)
+    _backends(verify)
+    verify.add_argument("--size", action="append", default=[], type=_size, metavar="HxW", help="an image size; may be repeated (default: chosen to suit the network)")
+    verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    _json(verify)
+
+    show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
+    _names(show, many=False)
+    _bindings(show)
+    show.add_argument("--size", type=_size, default=None, metavar="HxW", help="the image size for the costs (default: 512x512, or the nearest allowed)")
+    show.add_argument("--depth", type=_positive, default=1, metavar="N", help="how many levels of blocks to open (default: 1)")
+    _json(show)
+    return parser
+
+
+def _names(parser: argparse.ArgumentParser, *, many: bool) -> None:
+    if not many:
+        parser.add_argument("name", metavar="NAME", help="a network of the zoo, or a path to a spec")
+        return
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
+    parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
+
+
+def _bindings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="a parameter's value; may be repeated")
+    parser.add_argument("--preset", default="", metavar="P", help="a preset of the spec")
+
+
+def _backends(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", action="append", default=[], metavar="B", dest="backends", help="a backend; may be repeated (default: all)")
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, _, width = text.lower().partition("x")
+    if not (height.isdigit() and width.isdigit() and 0 < int(height) < 100_000 and 0 < int(width) < 100_000):
+        raise argparse.ArgumentTypeError(f"'{text}' is not HxW, such as 123x97")
+    return int(height), int(width)
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 100_000:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
+    return int(text)
+
+
+# --- what the commands share -------------------------------------------------------------------------
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    from segspec.spec import document
+
+    values: dict[str, Any] = {}
+    for item in options.settings:
+        key, sign, text = item.partition("=")
+        if not sign or not key.strip():
+            raise fail("usage", f"--set {item} is not KEY=VALUE", remedy="write --set width=24")
+        values[key.strip()] = document.parse(text, f"--set {item}").data
+    return values
+
+
+def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str]]]:
+    """The specs asked for, each with the presets asked for; problems of all of them together."""
+    from segspec.spec.load import load
+    from segspec.spec.models import Spec
+    from segspec.spec.zoo import networks
+
+    names = [options.name] if "name" in options else options.names
+    if "all" in options and options.all:
+        if names or options.preset or options.settings:
+            raise fail("usage", "--all takes no NAME, --preset or --set")
+        names = list(networks())
+    elif not names:
+        raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
+    found, problems = [], []
+    for name in names:
+        try:
+            definition = load(name)
+        except SpecError as error:
+            problems += error.problems
+            continue
+        assert isinstance(definition.block, Spec)
+        every = "all" in options and options.all
+        found.append((definition, ["", *definition.block.presets] if every else [options.preset]))
+    if problems:
+        raise SpecError(problems)
+    return found
+
+
+def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
+    from segspec.graph.elaborate import elaborate
+
+    settings = _settings(options)
+    for definition, presets in _definitions(options):
+        for preset in presets:
+            yield elaborate(definition, settings, preset)
+
+
+def _chosen(options: argparse.Namespace) -> list[Backend]:
+    from segspec.render.backend import backend, backends
+
+    return [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+
+
+# --- the commands ------------------------------------------------------------------------------------
+
+
+def _list(options: argparse.Namespace) -> int:
+    from segspec.draw.table import table
+    from segspec.spec.load import load
+    from segspec.spec.models import Spec
+    from segspec.spec.zoo import networks
+
+    found = []
+    for name in networks():
+        block = load(name).block
+        assert isinstance(block, Spec)
+        found.append({"name": name, "title": block.title, "parameters": block.expect.parameters, "presets": list(block.presets)})
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        rows = [
+            [item["name"], item["title"], f"{item['parameters']:,}" if item["parameters"] else "", ", ".join(item["presets"])]
+            for item in found
+        ]
+        print(table(["name", "network", "parameters", "presets"], rows, right="  r "))
+    return FINE
+
+
+def _check(options: argparse.Namespace) -> int:
+    from segspec.render.check import check
+
+    settings = _settings(options)
+    results, problems = [], []
+    for definition, presets in _definitions(options):
+        wanted = presets
+        if not options.preset and not settings:
+            wanted = ["", *definition.block.presets]  # type: ignore[attr-defined]
+        for preset in wanted:
+            try:
+                results.append(check(definition, settings, preset))
+            except SpecError as error:
+                problems += error.problems
+    if problems:
+        raise SpecError(problems)
+    if options.json:
+        print(json.dumps({"ok": True, "results": [vars(result) for result in results]}, indent=2))
+    else:
+        for result in results:
+            print(f"{result.name}: {result.parameters:,} parameters, {result.sizes}")
+    return FINE
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from segspec import files
+    from segspec.render import render_all
+    from segspec.render.backend import problems
+
+    if options.check and options.stdout:
+        raise fail("usage", "--check and --stdout do not go together")
+    chosen = _chosen(options)
+    graphs = list(_graphs(options))
+    found: list[Problem] = [problem for graph in graphs for problem in problems(graph, chosen)]
+    if found:
+        raise SpecError(found)
+    wanted = [(graph, backend) for graph in graphs for backend in chosen]
+    sources = render_all(wanted)
+    if options.stdout:
+        print("\n\n".join(sources), end="")
+        return FINE
+    paths = [options.output / backend.name / f"{graph.name}.py" for graph, backend in wanted]
+    made = dict(zip(paths, sources, strict=True))
+    if options.check:
+        stale = files.differences(made)
+        print(stale, end="")
+        return DIFFERENT if stale else FINE
+    for path in files.write(made):
+        print(path)
+    return FINE
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from segspec.parity import report
+    from segspec.parity.verify import BATCH, verify
+    from segspec.render.backend import problems
+
+    chosen = _chosen(options)
+    if len(chosen) < 2:
+        raise fail("usage", "verify holds backends against one another: it needs two", remedy="give --backend twice, or leave it out")
+    graphs = list(_graphs(options))
+    found = [problem for graph in graphs for problem in problems(graph, chosen)]
+    if found:
+        raise SpecError(found)
+    rows = []
+    for graph in graphs:
+        report.progress(f"verifying {graph.name} …")
+        rows += list(verify(graph, chosen, options.size, options.batch or BATCH))
+    report.progress("")
+    print(report.as_json(rows) if options.json else report.as_text(rows))
+    return FINE if rows and all(row.ok for row in rows) else DIFFERENT
+
+
+def _show(options: argparse.Namespace) -> int:
+    from segspec.draw.summary import lines, summary
+    from segspec.graph.sizes import nearest_size, size_problem, size_rule
+
+    (graph,) = _graphs(options)
+    size = options.size or nearest_size(graph, 512)
+    problem = size_problem(graph, *size, 1, training=False)
+    if problem:
+        raise SpecError(problem)
+    if options.json:
+        nodes = [{**vars(line), "shapes": list(line.shapes)} for line in lines(graph, size, options.depth)]
+        top = [line for line in lines(graph, size, 1)]
+        totals = {"parameters": sum(line.parameters for line in top), "macs": sum(line.macs for line in top)}
+        held = {"name": graph.name, "size": f"{size[0]}x{size[1]}", "sizes": str(size_rule(graph)), **totals, "nodes": nodes}
+        print(json.dumps(held, indent=2))
+    else:
+        print(summary(graph, size, options.depth))
+    return FINE

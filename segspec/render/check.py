@@ -1,0 +1,51 @@
+"""All that can be said of a spec without a framework: its graph, its sizes, its figures, every backend's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segspec.errors import Problem, SpecError
+from segspec.graph.elaborate import elaborate
+from segspec.graph.instances import parameters
+from segspec.graph.sizes import size_rule
+from segspec.render.backend import backends, problems
+from segspec.spec.load import Definition
+from segspec.spec.models import Spec
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A network that is in order: its name, its trainable elements, the sizes it takes."""
+
+    name: str
+    parameters: int
+    sizes: str
+
+
+def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> Checked:
+    """Check a spec at one preset; raises :class:`SpecError` with every problem found."""
+    graph = elaborate(definition, settings, preset)
+    found = problems(graph, list(backends().values()))
+    count = parameters(graph)
+    expected = _expected(definition, preset) if not settings else None
+    if expected is not None and expected != count:
+        path = ("expect", "presets", preset, "parameters") if preset else ("expect", "parameters")
+        message = f"{graph.name} has {count:,} parameters, and the spec expects {expected:,}"
+        found.append(Problem("expectation", message, definition.place(*path), "", "mend the spec, or the figure"))
+    rule = size_rule(graph)
+    if not rule.height.residues or not rule.width.residues:
+        requirement = next(item for item in graph.root.requirements if not item.training)
+        found.append(Problem("size", f"no image size suits {graph.name}: {requirement.message}", requirement.place, requirement.node, requirement.remedy))
+    if found:
+        raise SpecError(found)
+    return Checked(graph.name, count, str(rule))
+
+
+def _expected(definition: Definition, preset: str) -> int | None:
+    assert isinstance(definition.block, Spec)
+    expect = definition.block.expect
+    if not preset:
+        return expect.parameters
+    return expect.presets[preset].parameters if preset in expect.presets else None
