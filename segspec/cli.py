@@ -29,7 +29,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except SpecError as error:
         if getattr(options, "json", False):
-            print(json.dumps({"ok": False, "problems": [problem.as_dict() for problem in error.problems]}, indent=2))
+            print(
+                json.dumps(
+                    {"ok": False, "problems": [problem.as_dict() for problem in error.problems]},
+                    indent=2,
+                )
+            )
         print("\n\n".join(map(str, error.problems)), file=sys.stderr)
         return WRONG
     except BrokenPipeError:
@@ -48,7 +53,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"segspec {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         made.set_defaults(command=run)
         return made
@@ -65,42 +72,96 @@ def _parser() -> argparse.ArgumentParser:
     _names(generate, many=True)
     _bindings(generate)
     _backends(generate)
-    generate.add_argument("-o", "--output", type=Path, default=Path("generated"), metavar="DIR", help="where BACKEND/NAME.py goes (default: generated)")
-    generate.add_argument("--check", action="store_true", help="write nothing; print what is stale as a diff, and exit 1 if anything is")
-    generate.add_argument("--stdout", action="store_true", help="print the source and write nothing")
+    generate.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("generated"),
+        metavar="DIR",
+        help="where BACKEND/NAME.py goes (default: generated)",
+    )
+    generate.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; print what is stale as a diff, and exit 1 if anything is",
+    )
+    generate.add_argument(
+        "--stdout", action="store_true", help="print the source and write nothing"
+    )
 
     verify = add("verify", _verify, "run the modules of several backends and hold them together")
     _names(verify, many=True)
     _bindings(verify)
     _backends(verify)
-    verify.add_argument("--size", action="append", default=[], type=_size, metavar="HxW", help="an image size; may be repeated (default: chosen to suit the network)")
-    verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    verify.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        type=_size,
+        metavar="HxW",
+        help="an image size; may be repeated (default: chosen to suit the network)",
+    )
+    verify.add_argument(
+        "--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)"
+    )
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
     _names(show, many=False)
     _bindings(show)
-    show.add_argument("--size", type=_size, default=None, metavar="HxW", help="the image size for the costs (default: 512x512, or the nearest allowed)")
-    show.add_argument("--depth", type=_positive, default=1, metavar="N", help="how many levels of blocks to open (default: 1)")
+    show.add_argument(
+        "--size",
+        type=_size,
+        default=None,
+        metavar="HxW",
+        help="the image size for the costs (default: 512x512, or the nearest allowed)",
+    )
+    show.add_argument(
+        "--depth",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="how many levels of blocks to open (default: 1)",
+    )
     _json(show)
     return parser
 
 
 def _names(parser: argparse.ArgumentParser, *, many: bool) -> None:
     if not many:
-        parser.add_argument("name", metavar="NAME", help="a network of the zoo, or a path to a spec")
+        parser.add_argument(
+            "name", metavar="NAME", help="a network of the zoo, or a path to a spec"
+        )
         return
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
-    parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every network of the zoo, at every preset"
+    )
 
 
 def _bindings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="settings", help="a parameter's value; may be repeated")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="a parameter's value; may be repeated",
+    )
     parser.add_argument("--preset", default="", metavar="P", help="a preset of the spec")
 
 
 def _backends(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", action="append", default=[], metavar="B", dest="backends", help="a backend; may be repeated (default: all)")
+    parser.add_argument(
+        "--backend",
+        action="append",
+        default=[],
+        metavar="B",
+        dest="backends",
+        help="a backend; may be repeated (default: all)",
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -109,7 +170,12 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (height.isdigit() and width.isdigit() and 0 < int(height) < 100_000 and 0 < int(width) < 100_000):
+    if not (
+        height.isdigit()
+        and width.isdigit()
+        and 0 < int(height) < 100_000
+        and 0 < int(width) < 100_000
+    ):
         raise argparse.ArgumentTypeError(f"'{text}' is not HxW, such as 123x97")
     return int(height), int(width)
 
@@ -191,12 +257,24 @@ def _list(options: argparse.Namespace) -> int:
     for name in networks():
         block = load(name).block
         assert isinstance(block, Spec)
-        found.append({"name": name, "title": block.title, "parameters": block.expect.parameters, "presets": list(block.presets)})
+        found.append(
+            {
+                "name": name,
+                "title": block.title,
+                "parameters": block.expect.parameters,
+                "presets": list(block.presets),
+            }
+        )
     if options.json:
         print(json.dumps(found, indent=2))
     else:
         rows = [
-            [item["name"], item["title"], f"{item['parameters']:,}" if item["parameters"] else "", ", ".join(item["presets"])]
+            [
+                item["name"],
+                item["title"],
+                f"{item['parameters']:,}" if item["parameters"] else "",
+                ", ".join(item["presets"]),
+            ]
             for item in found
         ]
         print(table(["name", "network", "parameters", "presets"], rows, right="  r "))
@@ -262,7 +340,11 @@ def _verify(options: argparse.Namespace) -> int:
 
     chosen = _chosen(options)
     if len(chosen) < 2:
-        raise fail("usage", "verify holds backends against one another: it needs two", remedy="give --backend twice, or leave it out")
+        raise fail(
+            "usage",
+            "verify holds backends against one another: it needs two",
+            remedy="give --backend twice, or leave it out",
+        )
     graphs = list(_graphs(options))
     found = [problem for graph in graphs for problem in problems(graph, chosen)]
     if found:
@@ -286,10 +368,22 @@ def _show(options: argparse.Namespace) -> int:
     if problem:
         raise SpecError(problem)
     if options.json:
-        nodes = [{**vars(line), "shapes": list(line.shapes)} for line in lines(graph, size, options.depth)]
+        nodes = [
+            {**vars(line), "shapes": list(line.shapes)}
+            for line in lines(graph, size, options.depth)
+        ]
         top = [line for line in lines(graph, size, 1)]
-        totals = {"parameters": sum(line.parameters for line in top), "macs": sum(line.macs for line in top)}
-        held = {"name": graph.name, "size": f"{size[0]}x{size[1]}", "sizes": str(size_rule(graph)), **totals, "nodes": nodes}
+        totals = {
+            "parameters": sum(line.parameters for line in top),
+            "macs": sum(line.macs for line in top),
+        }
+        held = {
+            "name": graph.name,
+            "size": f"{size[0]}x{size[1]}",
+            "sizes": str(size_rule(graph)),
+            **totals,
+            "nodes": nodes,
+        }
         print(json.dumps(held, indent=2))
     else:
         print(summary(graph, size, options.depth))

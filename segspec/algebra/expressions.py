@@ -58,7 +58,9 @@ class Budget:
         self.left -= steps
         if self.left < 0:
             raise ExpressionError(
-                f"the spec's expressions take more than {MAX_STEPS:,} steps", "make its loops smaller", code="limit"
+                f"the spec's expressions take more than {MAX_STEPS:,} steps",
+                "make its loops smaller",
+                code="limit",
             )
 
 
@@ -124,7 +126,9 @@ class Value:
         parts = self._parts
         if isinstance(parts, Expression):
             return parts.names
-        items = parts.values() if isinstance(parts, dict) else parts if isinstance(parts, list) else ()
+        items = (
+            parts.values() if isinstance(parts, dict) else parts if isinstance(parts, list) else ()
+        )
         return frozenset().union(*(item.names for item in items))
 
     def evaluate(self, scope: Scope) -> Any:
@@ -160,7 +164,8 @@ class Template:
     def fill(self, scope: Scope) -> str:
         """The word, with every brace replaced by its value's text."""
         return "".join(
-            part if isinstance(part, str) else _word(part, part.evaluate(scope)) for part in self._parts
+            part if isinstance(part, str) else _word(part, part.evaluate(scope))
+            for part in self._parts
         )
 
 
@@ -213,7 +218,9 @@ class References:
                 found |= _names(generator.iter)
                 for condition in generator.ifs:
                     found |= _names(condition)
-                bound |= {name.id for name in ast.walk(generator.target) if isinstance(name, ast.Name)}
+                bound |= {
+                    name.id for name in ast.walk(generator.target) if isinstance(name, ast.Name)
+                }
             body = body.elt
         for node in ast.walk(body):
             if isinstance(node, ast.IfExp):
@@ -240,7 +247,9 @@ class References:
             base = self._one(body.value, scope)
             index = _Evaluator(scope, self.text).run(body.slice)
             if not isinstance(index, int) or index < 0 or base.upto is not None:
-                raise ExpressionError(f"'{self.text}' is no tap", "write features[3] for what element 3 returns")
+                raise ExpressionError(
+                    f"'{self.text}' is no tap", "write features[3] for what element 3 returns"
+                )
             return Reference(base.node, base.output, index + 1)
         if isinstance(body, ast.Attribute):
             base = self._one(body.value, scope)
@@ -257,11 +266,15 @@ class References:
 
 def _parse(text: str, shown: str) -> ast.expr:
     if len(text) > MAX_LENGTH:
-        raise ExpressionError(f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:")
+        raise ExpressionError(
+            f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:"
+        )
     try:
         body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ExpressionError(f"'{_short(shown)}' is not an expression", "it must read as Python does") from None
+        raise ExpressionError(
+            f"'{_short(shown)}' is not an expression", "it must read as Python does"
+        ) from None
     for node in ast.walk(body):
         if type(node) not in _ALLOWED:
             raise ExpressionError(
@@ -271,7 +284,9 @@ def _parse(text: str, shown: str) -> ast.expr:
             )
         if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str | None):
             raise ExpressionError(f"'{_short(shown)}' has a constant of no known type")
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and not node.keywords):
+        if isinstance(node, ast.Call) and not (
+            isinstance(node.func, ast.Name) and not node.keywords
+        ):
             raise ExpressionError(f"'{_short(shown)}' calls what is not a function of the language")
     return body
 
@@ -288,7 +303,10 @@ def _names(body: ast.expr) -> frozenset[str]:
     nodes = {
         id(node.args[0])
         for node in ast.walk(body)
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "channels" and node.args
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id == "channels"
+        and node.args
     }
     return frozenset(
         node.id
@@ -423,18 +441,23 @@ class _Evaluator:
         held = self.run(node.value)
         if isinstance(node.slice, ast.Slice):
             parts = (node.slice.lower, node.slice.upper, node.slice.step)
-            return held[slice(*(None if part is None else concrete(self.run(part)) for part in parts))]
+            return held[
+                slice(*(None if part is None else concrete(self.run(part)) for part in parts))
+            ]
         index = concrete(self.run(node.slice))
         if isinstance(held, dict):
             if index not in held:
                 known = ", ".join(map(repr, held))
-                raise ExpressionError(f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}")
+                raise ExpressionError(
+                    f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}"
+                )
             return held[index]
         if not isinstance(held, list) or not isinstance(index, int):
             raise TypeError
         if not -len(held) <= index < len(held):
             raise ExpressionError(
-                f"'{_short(self.text)}' takes item {index} of a list of {len(held)}", "items count from 0"
+                f"'{_short(self.text)}' takes item {index} of a list of {len(held)}",
+                "items count from 0",
             )
         return held[index]
 
@@ -499,7 +522,9 @@ def unpack(target: ast.expr, item: Any) -> dict[str, Any]:
         for part, value in zip(target.elts, item, strict=True):
             found |= unpack(part, value)
         return found
-    raise ExpressionError("a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'")
+    raise ExpressionError(
+        "a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'"
+    )
 
 
 def parse_loop(text: str) -> tuple[ast.expr, Expression]:
@@ -556,7 +581,9 @@ def _word(part: Expression, value: Any) -> str:
     if isinstance(value, Sym):
         raise Undecided(concrete_symbols(value))
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ExpressionError(f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number")
+        raise ExpressionError(
+            f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number"
+        )
     return str(value)
 
 
@@ -588,7 +615,11 @@ def _range(*args: Number) -> list[int]:
         raise TypeError
     numbers = builtins.range(*plain)  # type: ignore[arg-type]
     if len(numbers) > MAX_ITEMS:
-        raise ExpressionError(f"range() of {len(numbers):,} items", f"a list holds at most {MAX_ITEMS:,}", code="limit")
+        raise ExpressionError(
+            f"range() of {len(numbers):,} items",
+            f"a list holds at most {MAX_ITEMS:,}",
+            code="limit",
+        )
     return list(numbers)
 
 
@@ -636,10 +667,33 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 }
 _COMPARISONS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
 _ALLOWED = {
-    *(ast.Constant, ast.Name, ast.Load, ast.Store, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Compare, ast.IfExp),
-    *(ast.List, ast.Tuple, ast.Dict, ast.Subscript, ast.Slice, ast.ListComp, ast.GeneratorExp, ast.comprehension),
+    *(
+        ast.Constant,
+        ast.Name,
+        ast.Load,
+        ast.Store,
+        ast.BinOp,
+        ast.UnaryOp,
+        ast.BoolOp,
+        ast.Compare,
+        ast.IfExp,
+    ),
+    *(
+        ast.List,
+        ast.Tuple,
+        ast.Dict,
+        ast.Subscript,
+        ast.Slice,
+        ast.ListComp,
+        ast.GeneratorExp,
+        ast.comprehension,
+    ),
     *(ast.Call, ast.Attribute, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Pow),
     *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn),
     *_OPERATORS,
 }
-_KINDS: dict[type[ast.AST], str] = {ast.Lambda: "a lambda", ast.JoinedStr: "an f-string", ast.NamedExpr: "':='"}
+_KINDS: dict[type[ast.AST], str] = {
+    ast.Lambda: "a lambda",
+    ast.JoinedStr: "an f-string",
+    ast.NamedExpr: "':='",
+}

@@ -54,7 +54,13 @@ def summary(graph: Graph, size: tuple[int, int], depth: int) -> str:
     """The table of a network and its totals."""
     found = lines(graph, size, depth)
     rows = [
-        [line.path, line.kind, ", ".join(line.shapes), f"{line.parameters:,}" if line.parameters else "", f"{line.macs:,}"]
+        [
+            line.path,
+            line.kind,
+            ", ".join(line.shapes),
+            f"{line.parameters:,}" if line.parameters else "",
+            f"{line.macs:,}",
+        ]
         for line in found
     ]
     top = [line for line in found if "." not in line.path]
@@ -70,4 +76,8 @@ def _kind(instance: Instance) -> str:
         return call.op.name
     if isinstance(call, BlockCall):
         return call.module.name
-    return f"apply {call.target}" if isinstance(call, ApplyCall) else f"sequence of {len(call.elements)}"
+    return (
+        f"apply {call.target}"
+        if isinstance(call, ApplyCall)
+        else f"sequence of {len(call.elements)}"
+    )

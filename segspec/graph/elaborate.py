@@ -66,7 +66,9 @@ MAX_INSTANCES = 200_000
 N = Symbol("N", size=True)
 
 
-def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None, preset: str = "") -> Graph:
+def elaborate(
+    definition: Definition, settings: Mapping[str, Any] | None = None, preset: str = ""
+) -> Graph:
     """The graph of a spec at its defaults, a preset's values and ``settings``, each over the one before.
 
     Raises :class:`SpecError` with every problem found.
@@ -80,19 +82,31 @@ def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None,
     return Graph(root, modules, values, dict(settings or {}), preset)
 
 
-def _root_values(definition: Definition, settings: Mapping[str, Any], preset: str) -> dict[str, Any]:
+def _root_values(
+    definition: Definition, settings: Mapping[str, Any], preset: str
+) -> dict[str, Any]:
     block = definition.block
     assert isinstance(block, models.Spec)
     if preset and preset not in block.presets:
         remedy = suggest(preset, block.presets, what="presets")
-        raise fail("unknown-preset", f"'{definition.name}' has no preset '{preset[:80]}'", remedy=remedy)
+        raise fail(
+            "unknown-preset", f"'{definition.name}' has no preset '{preset[:80]}'", remedy=remedy
+        )
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     chosen = block.presets.get(preset, {})
     for key in settings:
         if key not in block.params:
             remedy = suggest(key, block.params, what="parameters")
-            problems.append(Problem("unknown-parameter", f"'{definition.name}' has no parameter '{key[:80]}'", None, "", remedy))
+            problems.append(
+                Problem(
+                    "unknown-parameter",
+                    f"'{definition.name}' has no parameter '{key[:80]}'",
+                    None,
+                    "",
+                    remedy,
+                )
+            )
     for name, parameter in block.params.items():
         place = definition.place("params", name)
         value = parameter.default
@@ -101,12 +115,28 @@ def _root_values(definition: Definition, settings: Mapping[str, Any], preset: st
         if name in settings:
             value = settings[name]
         if value is None:
-            problems.append(Problem("argument", f"the parameter '{name}' has no value", place, "", "give it a default"))
+            problems.append(
+                Problem(
+                    "argument",
+                    f"the parameter '{name}' has no value",
+                    place,
+                    "",
+                    "give it a default",
+                )
+            )
             continue
         try:
             values[name] = _typed(name, value, parameter)
         except ValueError as error:
-            problems.append(Problem("choice" if parameter.choices else "argument", str(error), place, "", _choices(parameter)))
+            problems.append(
+                Problem(
+                    "choice" if parameter.choices else "argument",
+                    str(error),
+                    place,
+                    "",
+                    _choices(parameter),
+                )
+            )
     if problems:
         raise SpecError(problems)
     return values
@@ -119,7 +149,13 @@ def _choices(parameter: models.Parameter) -> str:
 
 
 def _article(kind: str) -> str:
-    return {"int": "a whole number", "float": "a number", "bool": "true or false", "str": "a word", "list": "a list"}[kind]
+    return {
+        "int": "a whole number",
+        "float": "a number",
+        "bool": "true or false",
+        "str": "a word",
+        "list": "a list",
+    }[kind]
 
 
 def _typed(name: str, value: Any, parameter: models.Parameter) -> Any:
@@ -130,11 +166,21 @@ def _typed(name: str, value: Any, parameter: models.Parameter) -> Any:
             value = whole(None)(value)
         except ValueError:
             raise ValueError(f"'{name}' is a whole number, not {show(value)}") from None
-    elif kind == "float" and isinstance(value, int | float | Fraction | Sym) and not isinstance(value, bool):
+    elif (
+        kind == "float"
+        and isinstance(value, int | float | Fraction | Sym)
+        and not isinstance(value, bool)
+    ):
         value = float(value) if isinstance(value, Fraction) else value
-    elif not isinstance(value, {"float": float, "bool": bool | Sym, "str": str, "list": list}[kind]):  # type: ignore[arg-type]
+    elif not isinstance(
+        value, {"float": float, "bool": bool | Sym, "str": str, "list": list}[kind]
+    ):  # type: ignore[arg-type]
         raise ValueError(f"'{name}' is {_article(kind)}, not {show(value)}")
-    if parameter.choices is not None and not isinstance(value, Sym) and value not in parameter.choices:
+    if (
+        parameter.choices is not None
+        and not isinstance(value, Sym)
+        and value not in parameter.choices
+    ):
         raise ValueError(f"'{name}' cannot be {show(value)}")
     if parameter.minimum is not None and not isinstance(value, Sym) and value < parameter.minimum:
         raise ValueError(f"'{name}' is at least {parameter.minimum}, not {show(value)}")
@@ -179,7 +225,9 @@ class _Frame:
                 raise ExpressionError("a condition cannot depend on the image's size") from None
             if self.caller is None:
                 raise _NeedsValue(self, undecided.symbols) from None
-        answer = self.caller.decide(operator, substitute(left, self.actual), substitute(right, self.actual))
+        answer = self.caller.decide(
+            operator, substitute(left, self.actual), substitute(right, self.actual)
+        )
         self.decisions.append((f"{show(left)} {operator} {show(right)}", answer))
         return answer
 
@@ -228,7 +276,9 @@ class _Elaborator:
             try:
                 self._prepare(frame, inputs)
                 if isinstance(known, frozenset):
-                    raise _NeedsValue(frame, [symbol for symbol in frame.actual if symbol.name in known])
+                    raise _NeedsValue(
+                        frame, [symbol for symbol in frame.actual if symbol.name in known]
+                    )
                 if known is None:
                     known = self._elaborate(frame, key)
                     if not frame.decisions:
@@ -242,7 +292,11 @@ class _Elaborator:
                     value = frame.actual[symbol]
                     if isinstance(value, Sym):
                         if any(part.size for part in symbols_of(value)) or caller is None:
-                            raise fail("expression", f"'{symbol.name}' cannot depend on the image's size", definition.place()) from None
+                            raise fail(
+                                "expression",
+                                f"'{symbol.name}' cannot depend on the image's size",
+                                definition.place(),
+                            ) from None
                         raise _NeedsValue(caller, symbols_of(value)) from None
                     bound[symbol.name] = value
 
@@ -306,16 +360,26 @@ class _Elaborator:
             for reference in self._resolve(frame, item.name, place, frame.names):
                 reason = objection(str(reference))
                 if reason or str(reference) in names:
-                    raise fail("name", reason or f"the input '{reference}' is given twice", place, remedy="choose another name")
+                    raise fail(
+                        "name",
+                        reason or f"the input '{reference}' is given twice",
+                        place,
+                        remedy="choose another name",
+                    )
                 names.append(str(reference))
         if not names:
             raise fail("schema", "a block needs an input", frame.definition.place("inputs"))
         return names
 
     def _declared_channels(self, frame: _Frame, name: str) -> Value | None:
-        return next((item.channels for item in frame.definition.block.inputs if item.name.text == name), None)
+        return next(
+            (item.channels for item in frame.definition.block.inputs if item.name.text == name),
+            None,
+        )
 
-    def _input_shape(self, frame: _Frame, shape: Shape | None, channels: Number, suffix: str) -> Shape:
+    def _input_shape(
+        self, frame: _Frame, shape: Shape | None, channels: Number, suffix: str
+    ) -> Shape:
         axes: list[Number] = [number(N), channels]
         rank = 4 if shape is None else len(shape)
         for index, letter in enumerate({3: "L", 4: "HW"}.get(rank, "ABCDEF"[: max(rank - 2, 0)])):
@@ -332,7 +396,12 @@ class _Elaborator:
         definition = frame.definition
         earlier = frame.caller.stack() if frame.caller else []
         if definition in earlier:
-            raise fail("cycle", f"the block '{definition.name}' uses itself", definition.place(key=True), remedy="a block can use only others")
+            raise fail(
+                "cycle",
+                f"the block '{definition.name}' uses itself",
+                definition.place(key=True),
+                remedy="a block can use only others",
+            )
         self._body(frame, definition.block.nodes, ("nodes",), {})
         outputs = self._outputs(frame) if not frame.problems else []
         if not frame.problems:
@@ -343,7 +412,11 @@ class _Elaborator:
         if frame.caller:
             kept = [replace(output, training=False) for output in kept]
         elif all(output.training for output in kept):
-            raise fail("schema", "the network returns nothing outside training", definition.place("outputs", key=True))
+            raise fail(
+                "schema",
+                "the network returns nothing outside training",
+                definition.place("outputs", key=True),
+            )
         module = restrict(self._whole(frame, [output for output, _ in outputs], key), kept)
         if frame.caller is None:
             _settle(frame, module)
@@ -355,19 +428,26 @@ class _Elaborator:
         arguments = []
         for symbol in frame.actual:
             if not symbol.size and symbol.name not in definition.block.params:
-                name = next(name for name, shape in frame.inputs.items() if symbol in symbols_of(shape[1]))
+                name = next(
+                    name for name, shape in frame.inputs.items() if symbol in symbols_of(shape[1])
+                )
                 arguments.append(Argument(symbol.name, symbol, "int", doc=f"channels of {name}"))
         for name, parameter in definition.block.params.items():
             if name not in frame.bound:
                 symbol = _parameter_symbol(name, parameter)
                 default = frame.actual[symbol] if frame.caller is None else parameter.default
                 required = parameter.required and frame.caller is not None
-                arguments.append(Argument(name, symbol, parameter.type, default, required, parameter.doc))
+                arguments.append(
+                    Argument(name, symbol, parameter.type, default, required, parameter.doc)
+                )
         return Module(
             self._class_name(frame),
             definition,
             tuple(sorted(arguments, key=lambda argument: not argument.required)),
-            tuple(ModuleInput(name, shape, _input_doc(definition, name)) for name, shape in frame.inputs.items()),
+            tuple(
+                ModuleInput(name, shape, _input_doc(definition, name))
+                for name, shape in frame.inputs.items()
+            ),
             tuple(node for node in frame.nodes.values() if node is not None),
             tuple(outputs),
             tuple(dict.fromkeys(frame.requirements)),
@@ -389,7 +469,9 @@ class _Elaborator:
 
     # --- statements ------------------------------------------------------------------------------
 
-    def _body(self, frame: _Frame, body: list[Any], path: tuple[str | int, ...], names: dict[str, Any]) -> None:
+    def _body(
+        self, frame: _Frame, body: list[Any], path: tuple[str | int, ...], names: dict[str, Any]
+    ) -> None:
         for statement in body:
             here = (*path, statement.key)
             try:
@@ -399,7 +481,9 @@ class _Elaborator:
             except SpecError as error:
                 frame.problems += error.problems
 
-    def _statement(self, frame: _Frame, statement: Any, path: tuple[str | int, ...], names: dict[str, Any]) -> None:
+    def _statement(
+        self, frame: _Frame, statement: Any, path: tuple[str | int, ...], names: dict[str, Any]
+    ) -> None:
         key = frame.definition.place(*path, key=True)
         if isinstance(statement, models.LoopStatement):
             scope = self._scope(frame, {**frame.names, **names})
@@ -421,7 +505,13 @@ class _Elaborator:
             raise fail("name", reason, key, remedy="choose another name")
         if name in frame.nodes or name in frame.inputs:
             what = "an input" if name in frame.inputs else "a node"
-            raise fail("duplicate", f"there is {what} '{name}' already", key, node=name, remedy="rename one of them")
+            raise fail(
+                "duplicate",
+                f"there is {what} '{name}' already",
+                key,
+                node=name,
+                remedy="rename one of them",
+            )
         frame.nodes[name] = None
         previous, frame.previous = frame.previous, name
         context = _Site(self, frame, name, path, {**frame.names, **names}, previous)
@@ -445,7 +535,10 @@ class _Elaborator:
             name = output.name.text if output.name else ""
             place = definition.place(*output.path)
             scope = self._scope(frame, frame.names)
-            if not all(self._guard(frame, place, lambda test=test: truth(test.evaluate(scope), scope)) for test in output.tests):
+            if not all(
+                self._guard(frame, place, lambda test=test: truth(test.evaluate(scope), scope))
+                for test in output.tests
+            ):
                 continue
             site = _Site(self, frame, "", ("outputs",), frame.names, "")
             try:
@@ -454,11 +547,28 @@ class _Elaborator:
                     tensor, shape = site.tensor(reference, place)
                     title = name or reference.output or reference.node
                     if objection(title) or any(title == other.name for other, _ in found):
-                        raise fail("name", objection(title) or f"the output '{title}' is given twice", place, remedy="name the outputs: {NAME: NODE}")
-                    item = ModuleOutput(title, tensor, shape, output.when == "training", output.loss_weight, output.doc)
+                        raise fail(
+                            "name",
+                            objection(title) or f"the output '{title}' is given twice",
+                            place,
+                            remedy="name the outputs: {NAME: NODE}",
+                        )
+                    item = ModuleOutput(
+                        title,
+                        tensor,
+                        shape,
+                        output.when == "training",
+                        output.loss_weight,
+                        output.doc,
+                    )
                     found.append((item, output.when))
                 if name and len(references) != 1:
-                    raise fail("schema", f"the output '{name}' is {len(references)} values", place, remedy="an output is one value")
+                    raise fail(
+                        "schema",
+                        f"the output '{name}' is {len(references)} values",
+                        place,
+                        remedy="an output is one value",
+                    )
             except SpecError as error:
                 frame.problems += error.problems
             except _Skipped:
@@ -471,12 +581,26 @@ class _Elaborator:
         for name, node in frame.nodes.items():
             if name not in needed and node is not None:
                 frame.problems.append(
-                    Problem("unused", f"nothing uses the node '{name}'", node.place, name, "read it, make it an output, or remove it")
+                    Problem(
+                        "unused",
+                        f"nothing uses the node '{name}'",
+                        node.place,
+                        name,
+                        "read it, make it an output, or remove it",
+                    )
                 )
         for name in frame.inputs:
             if name not in needed and not frame.problems:
                 place = frame.definition.place("inputs", name, key=True)
-                frame.problems.append(Problem("unused", f"nothing uses the input '{name}'", place, "", "read it or remove it"))
+                frame.problems.append(
+                    Problem(
+                        "unused",
+                        f"nothing uses the input '{name}'",
+                        place,
+                        "",
+                        "read it or remove it",
+                    )
+                )
 
     # --- evaluation ------------------------------------------------------------------------------
 
@@ -499,17 +623,27 @@ class _Elaborator:
             raise fail(error.code, str(error), place, node=node, remedy=error.remedy) from None
         except Undecided as undecided:
             if any(symbol.size for symbol in undecided.symbols):
-                raise fail("expression", "this cannot depend on the image's size", place, node=node) from None
+                raise fail(
+                    "expression", "this cannot depend on the image's size", place, node=node
+                ) from None
             raise _NeedsValue(frame, undecided.symbols) from None
 
-    def _evaluate(self, frame: _Frame, value: Value, place: Place, names: Mapping[str, Any], node: str = "") -> Any:
+    def _evaluate(
+        self, frame: _Frame, value: Value, place: Place, names: Mapping[str, Any], node: str = ""
+    ) -> Any:
         return self._guard(frame, place, lambda: value.evaluate(self._scope(frame, names)), node)
 
-    def _fill(self, frame: _Frame, template: Template, place: Place, names: Mapping[str, Any]) -> str:
+    def _fill(
+        self, frame: _Frame, template: Template, place: Place, names: Mapping[str, Any]
+    ) -> str:
         return str(self._guard(frame, place, lambda: template.fill(self._scope(frame, names))))
 
-    def _resolve(self, frame: _Frame, references: References, place: Place, names: Mapping[str, Any]) -> list[Reference]:
-        found: list[Reference] = self._guard(frame, place, lambda: references.resolve(self._scope(frame, names)))
+    def _resolve(
+        self, frame: _Frame, references: References, place: Place, names: Mapping[str, Any]
+    ) -> list[Reference]:
+        found: list[Reference] = self._guard(
+            frame, place, lambda: references.resolve(self._scope(frame, names))
+        )
         return found
 
 
@@ -544,7 +678,12 @@ class _Site:
         elif written.repeat is not None:
             elements = self._repeated(written, shapes, (), self.name)
             if not elements:
-                raise fail("attribute", "a node cannot be repeated 0 times", self.place("repeat"), node=self.name)
+                raise fail(
+                    "attribute",
+                    "a node cannot be repeated 0 times",
+                    self.place("repeat"),
+                    node=self.name,
+                )
             call = SequenceCall(tuple(elements))
         else:
             call, extra = self._call(written, shapes, (), self.name)
@@ -557,7 +696,13 @@ class _Site:
         if written.source is None:
             if not self.previous:
                 known = ", ".join(self.frame.inputs)
-                raise fail("inputs", "the first node of several inputs must say what it reads", self.place(key=True), node=self.name, remedy=f"add from: one of {known}")
+                raise fail(
+                    "inputs",
+                    "the first node of several inputs must say what it reads",
+                    self.place(key=True),
+                    node=self.name,
+                    remedy=f"add from: one of {known}",
+                )
             found = [(Reference(self.previous), self.place(key=True))]
         else:
             found = []
@@ -580,7 +725,9 @@ class _Site:
         if reference.node != "_":
             return reference
         if not self.previous:
-            raise fail("unknown-node", "'_' is the node before, and there is none", place, node=self.name)
+            raise fail(
+                "unknown-node", "'_' is the node before, and there is none", place, node=self.name
+            )
         return Reference(self.previous, reference.output, reference.upto)
 
     def tensor(self, reference: Reference, place: Place) -> tuple[Tensor, Shape]:
@@ -588,23 +735,57 @@ class _Site:
         frame, name = self.frame, reference.node
         if name in frame.inputs:
             if reference.output or reference.upto is not None:
-                raise fail("unknown-node", f"the input '{name}' has no parts", place, node=self.name)
+                raise fail(
+                    "unknown-node", f"the input '{name}' has no parts", place, node=self.name
+                )
             return Tensor(name), frame.inputs[name]
         if name == self.name and self.name:
-            raise fail("cycle", f"the node '{name}' reads itself", place, node=name, remedy="read an earlier node")
+            raise fail(
+                "cycle",
+                f"the node '{name}' reads itself",
+                place,
+                node=name,
+                remedy="read an earlier node",
+            )
         if name not in frame.nodes:
-            later = {item.key for item in statements(frame.definition.block.nodes) if isinstance(item, models.NodeStatement)}
+            later = {
+                item.key
+                for item in statements(frame.definition.block.nodes)
+                if isinstance(item, models.NodeStatement)
+            }
             if name in later:
-                raise fail("cycle", f"'{self.name}' reads '{name}', which comes later", place, node=self.name, remedy=f"move '{name}' up: a node reads only what stands above it, so no cycle can form")
+                raise fail(
+                    "cycle",
+                    f"'{self.name}' reads '{name}', which comes later",
+                    place,
+                    node=self.name,
+                    remedy=f"move '{name}' up: a node reads only what stands above it, so no cycle can form",
+                )
             known = [*frame.inputs, *frame.nodes]
-            raise fail("unknown-node", f"there is no node '{name}'", place, node=self.name, remedy=suggest(name, [item for item in known if item != self.name], what="nodes above"))
+            raise fail(
+                "unknown-node",
+                f"there is no node '{name}'",
+                place,
+                node=self.name,
+                remedy=suggest(
+                    name, [item for item in known if item != self.name], what="nodes above"
+                ),
+            )
         node = frame.nodes[name]
         if node is None:
             raise _Skipped
         if reference.upto is not None:
             if not isinstance(node.call, SequenceCall) or reference.upto > len(node.call.elements):
-                raise fail("unknown-node", f"'{name}' has no element {reference.upto - 1}", place, node=self.name, remedy="a tap names an element of a sequence, counted from 0")
-            return Tensor(name, 0, reference.upto), node.call.elements[reference.upto - 1].outputs[0]
+                raise fail(
+                    "unknown-node",
+                    f"'{name}' has no element {reference.upto - 1}",
+                    place,
+                    node=self.name,
+                    remedy="a tap names an element of a sequence, counted from 0",
+                )
+            return Tensor(name, 0, reference.upto), node.call.elements[reference.upto - 1].outputs[
+                0
+            ]
         index = self._output_index(node, reference, place)
         return Tensor(name, index), node.call.outputs[index]
 
@@ -612,17 +793,35 @@ class _Site:
         call = node.call.call if isinstance(node.call, ApplyCall) else node.call
         if not isinstance(call, BlockCall):
             if reference.output:
-                raise fail("unknown-node", f"'{node.name}' has no outputs of their own names", place, node=self.name, remedy=f"write '{node.name}'")
+                raise fail(
+                    "unknown-node",
+                    f"'{node.name}' has no outputs of their own names",
+                    place,
+                    node=self.name,
+                    remedy=f"write '{node.name}'",
+                )
             return 0
         names = [output.name for output in call.module.outputs]
         if reference.output:
             if reference.output not in names:
-                raise fail("unknown-node", f"'{node.name}' has no output '{reference.output}'", place, node=self.name, remedy=suggest(reference.output, names, what="its outputs"))
+                raise fail(
+                    "unknown-node",
+                    f"'{node.name}' has no output '{reference.output}'",
+                    place,
+                    node=self.name,
+                    remedy=suggest(reference.output, names, what="its outputs"),
+                )
             return names.index(reference.output)
         default = _default_outputs(call.module)
         if len(default) != 1:
             listed = ", ".join(f"{node.name}.{name}" for name in names)
-            raise fail("inputs", f"'{node.name}' has several outputs", place, node=self.name, remedy=f"say which: {listed}")
+            raise fail(
+                "inputs",
+                f"'{node.name}' has several outputs",
+                place,
+                node=self.name,
+                remedy=f"say which: {listed}",
+            )
         return names.index(default[0])
 
     # --- calls -----------------------------------------------------------------------------------
@@ -639,12 +838,19 @@ class _Site:
             elements: list[Call] = []
             self._fill_sequence(written.sequence, shapes, (*path, "sequence"), where, elements)
             if not elements:
-                raise fail("attribute", "the sequence is empty", self.place(*path, "sequence"), node=where)
+                raise fail(
+                    "attribute", "the sequence is empty", self.place(*path, "sequence"), node=where
+                )
             return SequenceCall(tuple(elements)), []
         raise TypeError(written)
 
     def _fill_sequence(
-        self, sequence: list[Any], shapes: list[Shape], path: tuple[str | int, ...], where: str, elements: list[Call]
+        self,
+        sequence: list[Any],
+        shapes: list[Shape],
+        path: tuple[str | int, ...],
+        where: str,
+        elements: list[Call],
     ) -> None:
         """Append the calls of a sequence's entries, each on what the one before returned."""
         held = self._raw_at(path)
@@ -654,37 +860,76 @@ class _Site:
                 here = (*here, entry.key)
                 place, outer = self.place(*here, key=True), self.names
                 scope = self.elaborator._scope(self.frame, outer)
-                for item in self.elaborator._guard(self.frame, place, lambda: iterate(entry.items.evaluate(scope))):
-                    self.names = {**outer, **self.elaborator._guard(self.frame, place, lambda: unpack(entry.target, item))}
+                for item in self.elaborator._guard(
+                    self.frame, place, lambda: iterate(entry.items.evaluate(scope))
+                ):
+                    self.names = {
+                        **outer,
+                        **self.elaborator._guard(
+                            self.frame, place, lambda: unpack(entry.target, item)
+                        ),
+                    }
                     self._fill_sequence(entry.body, shapes, here, where, elements)
                 self.names = outer
                 continue
             if isinstance(entry, models.ConditionElements):
                 here = (*here, entry.key)
                 scope = self.elaborator._scope(self.frame, self.names)
-                if self.elaborator._guard(self.frame, self.place(*here, key=True), lambda: truth(entry.test.evaluate(scope), scope)):
+                if self.elaborator._guard(
+                    self.frame,
+                    self.place(*here, key=True),
+                    lambda: truth(entry.test.evaluate(scope), scope),
+                ):
                     self._fill_sequence(entry.body, shapes, here, where, elements)
                 continue
             element = entry.node
             if element.source is not None:
-                raise fail("inputs", "an element of a sequence reads the one before", self.place(*here, "from", key=True), node=where, remedy="remove from:")
+                raise fail(
+                    "inputs",
+                    "an element of a sequence reads the one before",
+                    self.place(*here, "from", key=True),
+                    node=where,
+                    remedy="remove from:",
+                )
             if isinstance(element, models.ApplyNode):
-                raise fail("inputs", "apply cannot stand in a sequence", self.place(*here, key=True), node=where, remedy="make it a node")
+                raise fail(
+                    "inputs",
+                    "apply cannot stand in a sequence",
+                    self.place(*here, key=True),
+                    node=where,
+                    remedy="make it a node",
+                )
             current = [self._single(elements[-1], here, where)] if elements else shapes
             elements += self._elements(element, current, here, where, len(elements))
 
     def _elements(
-        self, element: models.Node, shapes: list[Shape], path: tuple[str | int, ...], where: str, start: int
+        self,
+        element: models.Node,
+        shapes: list[Shape],
+        path: tuple[str | int, ...],
+        where: str,
+        start: int,
     ) -> list[Call]:
         if element.repeat is not None:
             return self._repeated(element, shapes, path, where, start)
         call, extra = self._call(element, shapes, path, f"{where}.{start}")
         if extra:
-            raise fail("inputs", "an element of a sequence reads the one before alone", self.place(*path, key=True), node=where, remedy="make it a node of its own")
+            raise fail(
+                "inputs",
+                "an element of a sequence reads the one before alone",
+                self.place(*path, key=True),
+                node=where,
+                remedy="make it a node of its own",
+            )
         return [call]
 
     def _repeated(
-        self, written: models.Node, shapes: list[Shape], path: tuple[str | int, ...], where: str, start: int = 0
+        self,
+        written: models.Node,
+        shapes: list[Shape],
+        path: tuple[str | int, ...],
+        where: str,
+        start: int = 0,
     ) -> list[Call]:
         assert written.repeat is not None
         place = self.place(*path, "repeat")
@@ -692,15 +937,21 @@ class _Site:
         if isinstance(times, Sym):
             raise _NeedsValue(self.frame, symbols_of(times))
         if isinstance(times, bool) or not isinstance(times, int) or times < 0:
-            raise fail("attribute", f"repeat is a whole number, not {show(times)}", place, node=self.name)
+            raise fail(
+                "attribute", f"repeat is a whole number, not {show(times)}", place, node=self.name
+            )
         elements: list[Call] = []
         for index in range(times):
             self.elaborator.nodes_left -= 1
             if self.elaborator.nodes_left < 0:
-                raise fail("limit", f"the spec makes more than {MAX_NODES:,} nodes", place, node=self.name)
+                raise fail(
+                    "limit", f"the spec makes more than {MAX_NODES:,} nodes", place, node=self.name
+                )
             call, extra = self._call(written, shapes, path, f"{where}.{start + index}")
             if extra:
-                raise fail("inputs", "a repeated node reads the one before alone", place, node=where)
+                raise fail(
+                    "inputs", "a repeated node reads the one before alone", place, node=where
+                )
             elements.append(call)
             shapes = [self._single(call, path, where)]
         return elements
@@ -709,7 +960,12 @@ class _Site:
         if isinstance(call, BlockCall):
             default = _default_outputs(call.module)
             if len(default) != 1:
-                raise fail("inputs", "a block of several outputs cannot stand in a sequence", self.place(*path, key=True), node=where)
+                raise fail(
+                    "inputs",
+                    "a block of several outputs cannot stand in a sequence",
+                    self.place(*path, key=True),
+                    node=where,
+                )
         return call.outputs[0]
 
     def _op(
@@ -739,7 +995,13 @@ class _Site:
             try:
                 values[name] = kind.read(given)
             except ValueError as error:
-                raise fail("attribute", f"{name}: {error}", place, node=where, remedy=f"{name} is {kind.expected}") from None
+                raise fail(
+                    "attribute",
+                    f"{name}: {error}",
+                    place,
+                    node=where,
+                    remedy=f"{name} is {kind.expected}",
+                ) from None
         place = self.place(*path, key=True)
         op = declared(**values)
         try:
@@ -750,53 +1012,106 @@ class _Site:
         count = len(shapes) - len(extra)
         if not least <= count <= most:
             wanted = str(least) if least == most else f"{least} or more"
-            raise fail("inputs", f"{written.op} takes {wanted} input{'s' if wanted != '1' else ''}, found {count}", self.place(*path, "from") if written.source else place, node=where)
+            raise fail(
+                "inputs",
+                f"{written.op} takes {wanted} input{'s' if wanted != '1' else ''}, found {count}",
+                self.place(*path, "from") if written.source else place,
+                node=where,
+            )
         output = op.shape(tuple(shapes), _Require(self, place, where))
         slots = {slot.name for slot in op.slots(tuple(shapes))}
         for name in written.init:
             if name not in slots:
-                raise fail("attribute", f"{written.op} has no parameter '{name}'", self.place(*path, "init", name, key=True), node=where, remedy=suggest(name, slots, what="its parameters"))
+                raise fail(
+                    "attribute",
+                    f"{written.op} has no parameter '{name}'",
+                    self.place(*path, "init", name, key=True),
+                    node=where,
+                    remedy=suggest(name, slots, what="its parameters"),
+                )
         return OpCall(op, tuple(shapes), (output,), tuple(written.init.items())), extra
 
-    def _block(self, written: models.BlockNode, shapes: list[Shape], path: tuple[str | int, ...], where: str) -> BlockCall:
+    def _block(
+        self,
+        written: models.BlockNode,
+        shapes: list[Shape],
+        path: tuple[str | int, ...],
+        where: str,
+    ) -> BlockCall:
         elaborator, frame = self.elaborator, self.frame
         place = self.place(*path, "block")
         name = elaborator._fill(frame, written.block, place, self.names)
         definition = frame.definition.find(name) if name else None
         if definition is None:
             known = [key for key in frame.definition.file.definitions if key]
-            raise fail("unknown-block", f"there is no block '{name}'", place, node=where, remedy=suggest(name, known, what="blocks here") + "; import what stands in another file")
+            raise fail(
+                "unknown-block",
+                f"there is no block '{name}'",
+                place,
+                node=where,
+                remedy=suggest(name, known, what="blocks here")
+                + "; import what stands in another file",
+            )
         given = self._arguments(written, definition, shapes, path, where)
-        if len(definition.block.inputs) == 1 and len(shapes) != 1 and definition.block.inputs[0].name.text.isidentifier():
-            raise fail("inputs", f"{name} takes 1 input, found {len(shapes)}", self.place(*path, key=True), node=where)
+        if (
+            len(definition.block.inputs) == 1
+            and len(shapes) != 1
+            and definition.block.inputs[0].name.text.isidentifier()
+        ):
+            raise fail(
+                "inputs",
+                f"{name} takes 1 input, found {len(shapes)}",
+                self.place(*path, key=True),
+                node=where,
+            )
         try:
             module, values = elaborator.module(definition, given, list(shapes), frame)
         except SpecError as error:
             raise SpecError([problem.inside(where) for problem in error.problems]) from None
         if len(module.inputs) != len(shapes):
             wanted = ", ".join(item.name for item in module.inputs)
-            raise fail("inputs", f"{name} takes {len(module.inputs)} inputs ({wanted}), found {len(shapes)}", self.place(*path, key=True), node=where)
+            raise fail(
+                "inputs",
+                f"{name} takes {len(module.inputs)} inputs ({wanted}), found {len(shapes)}",
+                self.place(*path, key=True),
+                node=where,
+            )
         values = dict(values)
         for item, shape in zip(module.inputs, shapes, strict=True):
             # Where the block states its input's channels, what it gets must be that.
             _Require(self, self.place(*path, key=True), where).equal(
-                shape[1], substitute(item.shape[1], values), f"{name} is given {show(shape[1])} channels as '{item.name}'"
+                shape[1],
+                substitute(item.shape[1], values),
+                f"{name} is given {show(shape[1])} channels as '{item.name}'",
             )
         require = _Require(self, place, where)
         for requirement in module.requirements:
             require.add(requirement.under(values).within(where))
-        outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in module.outputs)
+        outputs = tuple(
+            tuple(substitute(size, values) for size in output.shape) for output in module.outputs
+        )
         return BlockCall(module, values, outputs)
 
     def _arguments(
-        self, written: models.BlockNode, definition: Definition, shapes: list[Shape], path: tuple[str | int, ...], where: str
+        self,
+        written: models.BlockNode,
+        definition: Definition,
+        shapes: list[Shape],
+        path: tuple[str | int, ...],
+        where: str,
     ) -> dict[str, Any]:
         given: dict[str, Any] = {}
         raw = dict(written.model_extra or {})
         params = definition.block.params
         for key in raw:
             if key not in params:
-                raise fail("unknown-parameter", f"{definition.name} has no parameter '{key}'", self.place(*path, key, key=True), node=where, remedy=suggest(key, [*params, "from", "repeat"], what="its parameters"))
+                raise fail(
+                    "unknown-parameter",
+                    f"{definition.name} has no parameter '{key}'",
+                    self.place(*path, key, key=True),
+                    node=where,
+                    remedy=suggest(key, [*params, "from", "repeat"], what="its parameters"),
+                )
         for index, item in enumerate(definition.block.inputs):
             text = item.channels.raw if item.channels else None
             if isinstance(text, str) and text in params and text not in raw and index < len(shapes):
@@ -807,12 +1122,22 @@ class _Site:
             place = self.place(*path, key)
             if key not in raw:
                 if parameter.required:
-                    raise fail("argument", f"{definition.name} needs '{key}'", self.place(*path, key=True), node=where, remedy=f"add {key}: {_article(parameter.type)}")
+                    raise fail(
+                        "argument",
+                        f"{definition.name} needs '{key}'",
+                        self.place(*path, key=True),
+                        node=where,
+                        remedy=f"add {key}: {_article(parameter.type)}",
+                    )
                 given[key] = parameter.default
                 continue
             written_value = raw[key]
 
-            def read(parameter: models.Parameter = parameter, value: Any = written_value, place: Place = place) -> Any:
+            def read(
+                parameter: models.Parameter = parameter,
+                value: Any = written_value,
+                place: Place = place,
+            ) -> Any:
                 if parameter.type == "str" and isinstance(value, str):
                     return Template(value).fill(self.elaborator._scope(self.frame, self.names))
                 return Value(value).evaluate(self.elaborator._scope(self.frame, self.names))
@@ -821,7 +1146,9 @@ class _Site:
             try:
                 given[key] = _typed(key, value, parameter)
             except ValueError as error:
-                raise fail("argument", str(error), place, node=where, remedy=_choices(parameter)) from None
+                raise fail(
+                    "argument", str(error), place, node=where, remedy=_choices(parameter)
+                ) from None
         return given
 
     def _apply(self, written: models.ApplyNode, shapes: list[Shape]) -> ApplyCall:
@@ -832,7 +1159,13 @@ class _Site:
             if name in self.frame.nodes and name != self.name:
                 raise _Skipped
             known = [item for item, held in self.frame.nodes.items() if held]
-            raise fail("unknown-node", f"there is no node '{name}' above to apply", place, node=self.name, remedy=suggest(name, known, what="nodes above"))
+            raise fail(
+                "unknown-node",
+                f"there is no node '{name}' above to apply",
+                place,
+                node=self.name,
+                remedy=suggest(name, known, what="nodes above"),
+            )
         if isinstance(node.call, ApplyCall):
             name, node = node.call.target, self.frame.nodes[node.call.target] or node
         call = self._again(node.call, shapes, place)
@@ -843,12 +1176,23 @@ class _Site:
         require = _Require(self, place, self.name)
         if isinstance(call, OpCall):
             if len(shapes) != len(call.inputs):
-                raise fail("inputs", f"the applied node takes {len(call.inputs)} inputs, found {len(shapes)}", place, node=self.name)
+                raise fail(
+                    "inputs",
+                    f"the applied node takes {len(call.inputs)} inputs, found {len(shapes)}",
+                    place,
+                    node=self.name,
+                )
             before, after = call.op.slots(call.inputs), call.op.slots(tuple(shapes))
             for old, new in zip(before, after, strict=True):
                 for left, right in zip(old.shape, new.shape, strict=True):
-                    require.equal(left, right, f"the shared {old.name} has another shape for this input: {show(right)} for {show(left)}")
-            return replace(call, inputs=tuple(shapes), outputs=(call.op.shape(tuple(shapes), require),))
+                    require.equal(
+                        left,
+                        right,
+                        f"the shared {old.name} has another shape for this input: {show(right)} for {show(left)}",
+                    )
+            return replace(
+                call, inputs=tuple(shapes), outputs=(call.op.shape(tuple(shapes), require),)
+            )
         if isinstance(call, SequenceCall):
             elements: list[Call] = []
             for element in call.elements:
@@ -857,17 +1201,31 @@ class _Site:
             return SequenceCall(tuple(elements))
         assert isinstance(call, BlockCall)
         if len(shapes) != len(call.module.inputs):
-            raise fail("inputs", f"the applied node takes {len(call.module.inputs)} inputs, found {len(shapes)}", place, node=self.name)
+            raise fail(
+                "inputs",
+                f"the applied node takes {len(call.module.inputs)} inputs, found {len(shapes)}",
+                place,
+                node=self.name,
+            )
         values = dict(call.values)
         for item, shape in zip(call.module.inputs, shapes, strict=True):
-            require.equal(substitute(item.shape[1], values), shape[1], f"the shared block takes other channels as '{item.name}'")
-            require.equal(len(item.shape), len(shape), "the shared block takes inputs of another rank")
+            require.equal(
+                substitute(item.shape[1], values),
+                shape[1],
+                f"the shared block takes other channels as '{item.name}'",
+            )
+            require.equal(
+                len(item.shape), len(shape), "the shared block takes inputs of another rank"
+            )
             for axis, size in zip(item.shape, shape, strict=False):
                 if isinstance(axis, Sym) and (symbol := next(iter(symbols_of(axis)))).size:
                     values[symbol] = size
         for requirement in call.module.requirements:
             require.add(requirement.under(values).within(self.name))
-        outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in call.module.outputs)
+        outputs = tuple(
+            tuple(substitute(size, values) for size in output.shape)
+            for output in call.module.outputs
+        )
         return BlockCall(call.module, values, outputs)
 
 
@@ -882,8 +1240,14 @@ class _Require:
     def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
         self.add(Requirement("==", left, right, message, remedy, self.where_place, self.node))
 
-    def at_least(self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
-        self.add(Requirement(">=", value, minimum, message, remedy, self.where_place, self.node, training))
+    def at_least(
+        self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False
+    ) -> None:
+        self.add(
+            Requirement(
+                ">=", value, minimum, message, remedy, self.where_place, self.node, training
+            )
+        )
 
     def add(self, requirement: Requirement) -> None:
         """Keep a requirement that is open; raise for one that cannot hold."""
@@ -912,7 +1276,9 @@ def _parameter_symbol(name: str, parameter: models.Parameter) -> Symbol:
     if parameter.type == "bool":
         return Symbol(name, 0, 1)
     if parameter.type == "float":
-        return Symbol(name, -math.inf if parameter.minimum is None else parameter.minimum, whole=False)
+        return Symbol(
+            name, -math.inf if parameter.minimum is None else parameter.minimum, whole=False
+        )
     default = parameter.default if isinstance(parameter.default, int) else 1
     low = 1 if default >= 1 else 0 if default == 0 else -math.inf
     return Symbol(name, low if parameter.minimum is None else parameter.minimum)
@@ -930,7 +1296,9 @@ def _default_outputs(module: Module) -> list[str]:
     always = [output for output in declared if output.when == "always"]
     if len(always) == len(declared):
         return [output.name for output in module.outputs]
-    names = {output.name.text if output.name else output.source.text.split(".")[-1] for output in always}
+    names = {
+        output.name.text if output.name else output.source.text.split(".")[-1] for output in always
+    }
     return [output.name for output in module.outputs if output.name in names]
 
 
@@ -944,7 +1312,10 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     always = _reachable(held, [output.tensor for output in kept if not output.training])
     needed = _reachable(held, [output.tensor for output in kept])
     nodes = [node for node in module.nodes if node.name in needed]
-    tensors = [*(source for node in nodes for source in node.sources), *(output.tensor for output in kept)]
+    tensors = [
+        *(source for node in nodes for source in node.sources),
+        *(output.tensor for output in kept),
+    ]
     owners = {node.name: node.call.target for node in nodes if isinstance(node.call, ApplyCall)}
     reads: dict[str, list[Tensor]] = {}
     for tensor in dict.fromkeys(tensors):
@@ -956,8 +1327,13 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
         call, order = _cut(node.call, read)
         cut.append(replace(node, call=call, training=node.name not in always))
         for tensor in read:
-            moved[replace(tensor, node=node.name)] = Tensor(node.name, order.index(tensor.output), tensor.upto)
-    cut = [replace(node, sources=tuple(moved.get(source, source) for source in node.sources)) for node in cut]
+            moved[replace(tensor, node=node.name)] = Tensor(
+                node.name, order.index(tensor.output), tensor.upto
+            )
+    cut = [
+        replace(node, sources=tuple(moved.get(source, source) for source in node.sources))
+        for node in cut
+    ]
     kept = tuple(replace(output, tensor=moved.get(output.tensor, output.tensor)) for output in kept)
     seen: set[Symbol] = set()
     instances = 1
@@ -966,13 +1342,19 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
             seen |= _constructor_symbols(call)
             instances += call.module.instances if isinstance(call, BlockCall) else 1
     if instances > MAX_INSTANCES:
-        raise fail("limit", f"the network has more than {MAX_INSTANCES:,} nodes", module.definition.place(key=True))
+        raise fail(
+            "limit",
+            f"the network has more than {MAX_INSTANCES:,} nodes",
+            module.definition.place(key=True),
+        )
     return replace(
         module,
         arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),
         nodes=tuple(cut),
         outputs=kept,
-        requirements=tuple(item for item in module.requirements if item.node.split(".")[0] in needed),
+        requirements=tuple(
+            item for item in module.requirements if item.node.split(".")[0] in needed
+        ),
         instances=instances,
         key=(module.key, tuple(output.name for output in kept)),
     )
@@ -983,10 +1365,16 @@ def _cut(call: Call, read: list[Tensor]) -> tuple[Call, list[int]]:
     indices = sorted({tensor.output for tensor in read}) or [0]
     if isinstance(call, BlockCall) and len(indices) < len(call.module.outputs):
         module = restrict(call.module, [call.module.outputs[index] for index in indices])
-        return BlockCall(module, call.values, tuple(call.outputs[index] for index in indices)), indices
+        return BlockCall(
+            module, call.values, tuple(call.outputs[index] for index in indices)
+        ), indices
     if isinstance(call, SequenceCall):
         taps = [tensor.upto for tensor in read]
-        elements = call.elements if None in taps or not taps else call.elements[: max(tap for tap in taps if tap)]
+        elements = (
+            call.elements
+            if None in taps or not taps
+            else call.elements[: max(tap for tap in taps if tap)]
+        )
         return SequenceCall(tuple(_default_cut(element) for element in elements)), [0]
     if isinstance(call, ApplyCall):
         inner, order = _cut(call.call, read)
@@ -1056,8 +1444,13 @@ def _named(root: Module) -> tuple[Module, tuple[Module, ...]]:
         if taken.setdefault(wanted, module.key) == module.key:
             return wanted
         suffixes = [_suffix(key, value) for key, value in module.choices]
-        candidates = [wanted + "".join(suffixes), *(f"{wanted}{count}" for count in range(2, 10_000))]
-        return next(other for other in candidates if taken.setdefault(other, module.key) == module.key)
+        candidates = [
+            wanted + "".join(suffixes),
+            *(f"{wanted}{count}" for count in range(2, 10_000)),
+        ]
+        return next(
+            other for other in candidates if taken.setdefault(other, module.key) == module.key
+        )
 
     def call(old: Call) -> Call:
         if isinstance(old, BlockCall):
@@ -1071,7 +1464,9 @@ def _named(root: Module) -> tuple[Module, tuple[Module, ...]]:
     def visit(module: Module) -> Module:
         if module.key not in renamed:
             nodes = tuple(replace(node, call=call(node.call)) for node in module.nodes)
-            made = replace(module, name=module.name if module is root else name(module), nodes=nodes)
+            made = replace(
+                module, name=module.name if module is root else name(module), nodes=nodes
+            )
             renamed[module.key] = made
         return renamed[module.key]
 

@@ -48,7 +48,11 @@ class BlockCall:
 
     def argument(self, name: str) -> Number:
         """What the constructor's argument ``name`` gets."""
-        return next(value for symbol, value in self.values.items() if symbol.name == name and not symbol.size)
+        return next(
+            value
+            for symbol, value in self.values.items()
+            if symbol.name == name and not symbol.size
+        )
 
 
 @dataclass(frozen=True)
@@ -139,13 +143,22 @@ class Requirement:
     def under(self, values: Mapping[Symbol, Number]) -> Requirement:
         """The requirement with symbols replaced."""
         left, right = substitute(self.left, values), substitute(self.right, values)
-        return Requirement(self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training)
+        return Requirement(
+            self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training
+        )
 
     def within(self, node: str) -> Requirement:
         """The requirement as seen from the block that holds ``node``."""
         path = f"{node}.{self.node}" if self.node else node
         return Requirement(
-            self.kind, self.left, self.right, self.message, self.remedy, self.place, path, self.training
+            self.kind,
+            self.left,
+            self.right,
+            self.message,
+            self.remedy,
+            self.place,
+            path,
+            self.training,
         )
 
     def holds(self) -> bool:

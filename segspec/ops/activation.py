@@ -44,7 +44,11 @@ class Prelu(Activation):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         if self.num_parameters != 1:
-            require.equal(self.num_parameters, inputs[0][1], "num_parameters must be 1 or the input's channels")
+            require.equal(
+                self.num_parameters,
+                inputs[0][1],
+                "num_parameters must be 1 or the input's channels",
+            )
         return inputs[0]
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
@@ -67,7 +71,9 @@ class Softmax(Activation):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         rank = len(inputs[0])
         if isinstance(self.dim, int) and not -rank <= self.dim < rank:
-            require.at_least(-1, 0, f"the input has no axis {self.dim}", f"its axes are 0 to {rank - 1}")
+            require.at_least(
+                -1, 0, f"the input has no axis {self.dim}", f"its axes are 0 to {rank - 1}"
+            )
         return inputs[0]
 
 
@@ -93,5 +99,3 @@ class Gelu(Activation):
 @op("identity")
 class Identity(Activation):
     """The input itself."""
-
-

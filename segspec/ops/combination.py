@@ -89,4 +89,9 @@ def _same(axis: int, left: Number, right: Number, require: Require) -> None:
         "height": "bring one to the other's size with resize, pad_to or crop",
         "width": "bring one to the other's size with resize, pad_to or crop",
     }
-    require.equal(left, right, f"the inputs' {name} differ: {show(left)} and {show(right)}", remedy.get(name, ""))
+    require.equal(
+        left,
+        right,
+        f"the inputs' {name} differ: {show(left)} and {show(right)}",
+        remedy.get(name, ""),
+    )

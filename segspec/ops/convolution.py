@@ -10,7 +10,9 @@ from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
 from segspec.ops.initializers import FanInUniform
 
 
-def windows(size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number) -> Number:
+def windows(
+    size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number
+) -> Number:
     """How many windows fit along one axis; ``padding`` is both sides' together (Dumoulin, Visin 2016, rel. 14)."""
     return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
 
@@ -51,12 +53,20 @@ class Conv2d(Op):
         height = windows(h, self.kernel_size[0], self.stride[0], top + bottom, self.dilation[0])
         width = windows(w, self.kernel_size[1], self.stride[1], left + right, self.dilation[1])
         for size, axis in ((height, "height"), (width, "width")):
-            require.at_least(size, 1, f"the kernel is larger than the padded {axis}", "use more padding or a larger input")
+            require.at_least(
+                size,
+                1,
+                f"the kernel is larger than the padded {axis}",
+                "use more padding or a larger input",
+            )
         return (n, self.out_channels, height, width)
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
         weight = (self.out_channels, inputs[0][1] // self.groups, *self.kernel_size)
-        return (Slot("weight", weight, FanInUniform()), *_optional_bias(self.out_channels, self.bias))
+        return (
+            Slot("weight", weight, FanInUniform()),
+            *_optional_bias(self.out_channels, self.bias),
+        )
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(output) * (inputs[0][1] // self.groups) * product(self.kernel_size)
@@ -81,12 +91,20 @@ class ConvTranspose2d(Op):
     examples: ClassVar = (
         {"out_channels": 6, "kernel_size": 2, "stride": 2},
         {"out_channels": 6, "kernel_size": 4, "stride": 2, "padding": 1, "bias": False},
-        {"out_channels": 6, "kernel_size": 3, "stride": [2, 3], "padding": 1, "output_padding": [1, 2]},
+        {
+            "out_channels": 6,
+            "kernel_size": 3,
+            "stride": [2, 3],
+            "padding": 1,
+            "output_padding": [1, 2],
+        },
         {"out_channels": 6, "kernel_size": 3, "stride": 2, "groups": 2, "dilation": 2},
     )
 
     def validate(self) -> None:
-        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
+        for extra, stride, dilation in zip(
+            self.output_padding, self.stride, self.dilation, strict=True
+        ):
             plain = all(isinstance(value, int) for value in (extra, stride, dilation))
             if plain and extra >= max(stride, dilation):  # type: ignore[type-var, operator]
                 raise ValueError("output_padding must be smaller than the stride or the dilation")
@@ -98,14 +116,22 @@ class ConvTranspose2d(Op):
         sizes = []
         for axis, size in enumerate((h, w)):
             grown = (size - 1) * self.stride[axis] - 2 * self.padding[axis]
-            grown = grown + self.dilation[axis] * (self.kernel_size[axis] - 1) + self.output_padding[axis] + 1
+            grown = (
+                grown
+                + self.dilation[axis] * (self.kernel_size[axis] - 1)
+                + self.output_padding[axis]
+                + 1
+            )
             require.at_least(grown, 1, "the padding removes the whole output", "use less padding")
             sizes.append(grown)
         return (n, self.out_channels, *sizes)
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
         weight = (inputs[0][1], self.out_channels // self.groups, *self.kernel_size)
-        return (Slot("weight", weight, FanInUniform()), *_optional_bias(self.out_channels, self.bias))
+        return (
+            Slot("weight", weight, FanInUniform()),
+            *_optional_bias(self.out_channels, self.bias),
+        )
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(inputs[0]) * (self.out_channels // self.groups) * product(self.kernel_size)

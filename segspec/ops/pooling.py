@@ -30,7 +30,9 @@ class WindowPool(Op):
             if isinstance(kernel, int) and isinstance(padding, int) and 2 * padding > kernel:
                 raise ValueError(f"padding {padding} is more than half of the kernel ({kernel})")
 
-    def pooled(self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]) -> Shape:
+    def pooled(
+        self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]
+    ) -> Shape:
         """The output's shape."""
         n, c, h, w = map_of(inputs, require)
         sizes = []
@@ -43,7 +45,9 @@ class WindowPool(Op):
                 count = ceil_div(size + minimum(slack, padding), stride)
             else:
                 count = windows(size, kernel, stride, 2 * padding, dilation[axis])
-            require.at_least(count, 1, f"the window is larger than the padded {name}", "use a larger input")
+            require.at_least(
+                count, 1, f"the window is larger than the padded {name}", "use a larger input"
+            )
             sizes.append(count)
         return (n, c, *sizes)
 
@@ -84,7 +88,13 @@ class AvgPool2d(WindowPool):
         {"kernel_size": 2},
         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": True},
         {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False},
-        {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True, "count_include_pad": False},
+        {
+            "kernel_size": 3,
+            "stride": 2,
+            "padding": 1,
+            "ceil_mode": True,
+            "count_include_pad": False,
+        },
         {"kernel_size": [3, 2], "stride": [3, 2], "ceil_mode": True},
     )
 

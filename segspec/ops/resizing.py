@@ -96,7 +96,12 @@ class Pad(Op):
         top, bottom, left, right = self.sides
         if self.mode == "reflect":
             for side, size in ((top, h), (bottom, h), (left, w), (right, w)):
-                require.at_least(size - side, 1, "mirroring needs a map larger than the padding", "use a larger input")
+                require.at_least(
+                    size - side,
+                    1,
+                    "mirroring needs a map larger than the padding",
+                    "use a larger input",
+                )
         return (n, c, h + top + bottom, w + left + right)
 
 
@@ -160,5 +165,7 @@ class Crop(Op):
         start = self.offset or (0, 0)
         for size, part, first in zip((h, w), kept, start, strict=True):
             require.at_least(part, 1, "the crop leaves nothing of the map", "use a larger input")
-            require.at_least(size - part - first, 0, "the crop is larger than the map", "use a larger input")
+            require.at_least(
+                size - part - first, 0, "the crop is larger than the map", "use a larger input"
+            )
         return (n, c, *kept)

@@ -45,7 +45,9 @@ class Results:
 
 def require(backends: Sequence[Backend]) -> None:
     """Raise :class:`SpecError` naming the extra to install where a framework is missing."""
-    problems = [_missing(held) for held in backends if importlib.util.find_spec(held.module) is None]
+    problems = [
+        _missing(held) for held in backends if importlib.util.find_spec(held.module) is None
+    ]
     if problems:
         raise SpecError(problems)
 
@@ -56,7 +58,11 @@ def _missing(held: Backend) -> Problem:
 
 
 def outputs(
-    graph: Graph, backend: str, inputs: Mapping[str, np.ndarray], dtype: str = "float64", mode: str = "eval"
+    graph: Graph,
+    backend: str,
+    inputs: Mapping[str, np.ndarray],
+    dtype: str = "float64",
+    mode: str = "eval",
 ) -> dict[str, np.ndarray]:
     """What the generated module of one backend returns, with the name-seeded weights.
 
@@ -65,9 +71,16 @@ def outputs(
     """
     held = backend_of(backend)
     require([held])
-    results = run(held, {graph.name: (graph, render(graph, held))}, {graph.name: [Run("0", inputs, dtype, mode)]})
+    results = run(
+        held,
+        {graph.name: (graph, render(graph, held))},
+        {graph.name: [Run("0", inputs, dtype, mode)]},
+    )
     if graph.name in results.failures:
-        raise fail("backend-failed", f"{held.title} failed on {graph.name}:\n{results.failures[graph.name]}")
+        raise fail(
+            "backend-failed",
+            f"{held.title} failed on {graph.name}:\n{results.failures[graph.name]}",
+        )
     arrays = results.arrays[graph.name, "0"]
     named = [output for output in graph.root.outputs if mode == "train" or not output.training]
     return {output.name: arrays[f"output {index}"] for index, output in enumerate(named)}
@@ -83,16 +96,31 @@ def run(
         for index, (module, (graph, source)) in enumerate(modules.items()):
             stem = f"m{index}"
             (folder / f"{stem}.py").write_text(source, encoding="utf-8")
-            np.savez(folder / f"{stem}-weights.npz", **{entry.name: seeded.weight(entry) for entry in entries(graph)})
+            np.savez(
+                folder / f"{stem}-weights.npz",
+                **{entry.name: seeded.weight(entry) for entry in entries(graph)},
+            )
             asked = []
             for number, item in enumerate(runs[module]):
                 file = f"{stem}-inputs{number}.npz"
                 np.savez(folder / file, **dict(item.inputs))
                 asked.append(
-                    {"id": str(number), "inputs": file, "dtype": item.dtype, "mode": item.mode, "gradients": item.gradients}
+                    {
+                        "id": str(number),
+                        "inputs": file,
+                        "dtype": item.dtype,
+                        "mode": item.mode,
+                        "gradients": item.gradients,
+                    }
                 )
             job.append(
-                {"name": stem, "source": f"{stem}.py", "weights": f"{stem}-weights.npz", "state": placement(graph, backend), "runs": asked}
+                {
+                    "name": stem,
+                    "source": f"{stem}.py",
+                    "weights": f"{stem}-weights.npz",
+                    "state": placement(graph, backend),
+                    "runs": asked,
+                }
             )
         (folder / "job.json").write_text(json.dumps({"modules": job}), encoding="utf-8")
         stopped = _process(backend, folder)
@@ -111,7 +139,9 @@ def _process(backend: Backend, folder: Path) -> str:
     return done.stderr[-2_000:] if done.returncode else ""
 
 
-def _collect(folder: Path, modules: list[str], runs: Mapping[str, Sequence[Run]], stopped: str) -> Results:
+def _collect(
+    folder: Path, modules: list[str], runs: Mapping[str, Sequence[Run]], stopped: str
+) -> Results:
     results = Results()
     if stopped:
         results.failures = dict.fromkeys(modules, stopped)
@@ -125,5 +155,3 @@ def _collect(folder: Path, modules: list[str], runs: Mapping[str, Sequence[Run]]
             run_id = runs[module][int(item["run"])].id
             results.arrays[module, run_id] = {name: held[name] for name in held.files}
     return results
-
-

@@ -83,7 +83,9 @@ class _Body:
         for index, node in enumerate(nodes):
             following = nodes[index + 1] if index + 1 < len(nodes) else None
             sources = [self._expression(tensor) for tensor in node.sources]
-            taps = sorted({tensor.upto for tensor in self.uses if tensor.node == node.name and tensor.upto})
+            taps = sorted(
+                {tensor.upto for tensor in self.uses if tensor.node == node.name and tensor.upto}
+            )
             if taps:
                 lines += self._tapped(node, sources, taps)
                 continue
@@ -115,12 +117,19 @@ class _Body:
 
     def _folds(self, tensor: Tensor, following: Node | None, code: str) -> bool:
         """Whether a value is written inside the next line: a layer before its normalisation or activation."""
-        if following is None or self.uses[tensor] != 1 or following.sources != (tensor,) or len(code) > MAX_LINE:
+        if (
+            following is None
+            or self.uses[tensor] != 1
+            or following.sources != (tensor,)
+            or len(code) > MAX_LINE
+        ):
             return False
         if isinstance(following.call, OpCall) and following.call.op.preserves_shape:
             return True
         # Of two modules in a row, the first is written inside the second where that hides no change of shape.
-        modules = isinstance(self.module.node(tensor.node).call, BlockCall) and isinstance(following.call, BlockCall)
+        modules = isinstance(self.module.node(tensor.node).call, BlockCall) and isinstance(
+            following.call, BlockCall
+        )
         return modules and following.call.outputs == (self.shape[tensor],)
 
     def _name(self, node: Node, tensor: Tensor) -> str:
@@ -165,7 +174,10 @@ class _Body:
 
     def _commented(self, line: str, node: Node, tensors: list[Tensor]) -> list[str]:
         """A line with the shape it makes, where that is neither its first input's nor the line's before."""
-        before, after = self.shape[self._origin(node.sources[0])], [self.shape[tensor] for tensor in tensors]
+        before, after = (
+            self.shape[self._origin(node.sources[0])],
+            [self.shape[tensor] for tensor in tensors],
+        )
         comment = ", ".join(self.shapes.text(self.module, shape) for shape in after)
         if after == [before] or comment == self.comment or "?" in comment:
             return [line]

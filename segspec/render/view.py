@@ -30,10 +30,16 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
         else:
             view[name] = value_of(value)
     view |= {name: value_of(value) for name, value in op.derived(call.inputs).items()}
-    if view.get("stride") is not None and view["stride"] == view.get("kernel_size") and "pool" in op.name:
+    if (
+        view.get("stride") is not None
+        and view["stride"] == view.get("kernel_size")
+        and "pool" in op.name
+    ):
         view["stride"] = None
     scope = Scope(op.attributes())
-    view |= {name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()}
+    view |= {
+        name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()
+    }
     return view
 
 
@@ -42,8 +48,17 @@ def _sides(name: str, value: tuple[Number, ...] | None) -> dict[str, Any]:
         return {name: None}
     top, bottom, left, right = value
     even = top == bottom and left == right
-    held = {name: value_of((top, left)), f"{name}_sides": None if even else tuple(map(value_of, value))}
-    return {**held, **{side: value_of(size) for side, size in zip(("top", "bottom", "left", "right"), value, strict=True)}}
+    held = {
+        name: value_of((top, left)),
+        f"{name}_sides": None if even else tuple(map(value_of, value)),
+    }
+    return {
+        **held,
+        **{
+            side: value_of(size)
+            for side, size in zip(("top", "bottom", "left", "right"), value, strict=True)
+        },
+    }
 
 
 def _scale(value: tuple[Number, Number] | None) -> dict[str, Any]:
@@ -54,4 +69,7 @@ def _scale(value: tuple[Number, Number] | None) -> dict[str, Any]:
     ratios = [Fraction(factor).limit_denominator(10_000) for factor in value]  # type: ignore[arg-type]
     if all(ratio.denominator == 1 for ratio in ratios):
         return {"scale": value_of(tuple(ratio.numerator for ratio in ratios)), "scale_ratio": None}
-    return {"scale": None, "scale_ratio": [(ratio.numerator, ratio.denominator) for ratio in ratios]}
+    return {
+        "scale": None,
+        "scale_ratio": [(ratio.numerator, ratio.denominator) for ratio in ratios],
+    }

@@ -88,7 +88,12 @@ def load(name: str | Path) -> Definition:
     path = name if isinstance(name, Path) else zoo.find(name)
     file = _Loader().file(path, path.name if isinstance(name, Path) else name)
     if not file.spec.nodes:
-        raise fail("schema", "the file defines blocks but no network", Place(file.document.name), remedy="give it nodes: and outputs:")
+        raise fail(
+            "schema",
+            "the file defines blocks but no network",
+            Place(file.document.name),
+            remedy="give it nodes: and outputs:",
+        )
     return file.definitions[""]
 
 
@@ -111,7 +116,9 @@ class _Loader:
         problems: list[Problem] = []
         file.definitions[""] = Definition(file.spec.name or path.stem, file.spec, file)
         for block_name, block in file.spec.blocks.items():
-            file.definitions[block_name] = Definition(block_name, block, file, ("blocks", block_name))
+            file.definitions[block_name] = Definition(
+                block_name, block, file, ("blocks", block_name)
+            )
         for wanted, names in file.spec.imports.items():
             try:
                 self._import(file, wanted, names)
@@ -126,26 +133,59 @@ class _Loader:
     def _import(self, file: File, wanted: str, names: list[str]) -> None:
         place = file.document.place(("import", wanted), key=True)
         if Path(wanted).is_absolute() or ".." in Path(wanted).parts or "\\" in wanted:
-            raise fail("import", f"'{wanted}' is no import", place, remedy="name a file below this one's folder, or below the zoo's")
+            raise fail(
+                "import",
+                f"'{wanted}' is no import",
+                place,
+                remedy="name a file below this one's folder, or below the zoo's",
+            )
         candidates = [file.path.parent / wanted, zoo.SPECS / wanted]
         found = next((path for path in candidates if path.is_file()), None)
         if found is None:
-            known = [path.relative_to(root).as_posix() for root in (file.path.parent, zoo.SPECS) for path in _specs(root)]
-            raise fail("import", f"there is no '{wanted}' beside this file or in the zoo", place, remedy=suggest(wanted, known))
+            known = [
+                path.relative_to(root).as_posix()
+                for root in (file.path.parent, zoo.SPECS)
+                for path in _specs(root)
+            ]
+            raise fail(
+                "import",
+                f"there is no '{wanted}' beside this file or in the zoo",
+                place,
+                remedy=suggest(wanted, known),
+            )
         if found.resolve() in self.open:
-            raise fail("cycle", f"'{wanted}' imports this file in turn", place, remedy="move what both need to a third file")
+            raise fail(
+                "cycle",
+                f"'{wanted}' imports this file in turn",
+                place,
+                remedy="move what both need to a third file",
+            )
         other = self.file(found, wanted)
         file.imports.append(other)
-        exported = {key: definition for key, definition in other.definitions.items() if definition.file is other}
+        exported = {
+            key: definition
+            for key, definition in other.definitions.items()
+            if definition.file is other
+        }
         network = exported.pop("")
         if other.spec.nodes:
             exported[network.name] = network
         for index, name in enumerate(names):
             at = file.document.place(("import", wanted, index))
             if name not in exported:
-                raise fail("import", f"'{wanted}' has no block '{name}'", at, remedy=suggest(name, exported, what="its blocks"))
+                raise fail(
+                    "import",
+                    f"'{wanted}' has no block '{name}'",
+                    at,
+                    remedy=suggest(name, exported, what="its blocks"),
+                )
             if name in file.definitions:
-                raise fail("duplicate", f"a block '{name}' is here already", at, remedy="rename one of them")
+                raise fail(
+                    "duplicate",
+                    f"a block '{name}' is here already",
+                    at,
+                    remedy="rename one of them",
+                )
             file.definitions[name] = exported[name]
 
 
@@ -156,7 +196,12 @@ def _specs(root: Path) -> Iterator[Path]:
 
 def _validate(read: document.Document) -> Spec:
     if not isinstance(read.data, dict):
-        raise fail("schema", "a spec is a mapping", Place(read.name), remedy="start with 'segspec: 1' and 'name: …'")
+        raise fail(
+            "schema",
+            "a spec is a mapping",
+            Place(read.name),
+            remedy="start with 'segspec: 1' and 'name: …'",
+        )
     try:
         return Spec.model_validate(read.data)
     except ValidationError as error:
@@ -179,10 +224,18 @@ def _problem(item: Any, read: document.Document) -> Problem:
     if item["type"] == "extra_forbidden":
         key = str(item["loc"][-1])
         known = _known_keys(model)
-        return Problem("schema", f"'{key}' has no meaning here", read.place(path, key=True), node, suggest(key, known, what="known keys"))
+        return Problem(
+            "schema",
+            f"'{key}' has no meaning here",
+            read.place(path, key=True),
+            node,
+            suggest(key, known, what="known keys"),
+        )
     if item["type"] == "missing":
         key = str(item["loc"][-1])
-        return Problem("schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:")
+        return Problem(
+            "schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:"
+        )
     return Problem("schema", _lowered(item["msg"]), read.place(path), node)
 
 
@@ -205,7 +258,9 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
                 held = held[path[-1]]
                 single = not isinstance(held, list)
             continue
-        if single and isinstance(part, int):  # a loop's body may be one element without a list around it
+        if single and isinstance(
+            part, int
+        ):  # a loop's body may be one element without a list around it
             single = False
             continue
         if isinstance(held, dict) and isinstance(part, int) and part < len(held):
@@ -213,11 +268,15 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
             if not part.startswith(("for ", "if ")):
                 nodes.append(part)
         if isinstance(held, dict) and part in held:
-            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(str(part), model)
+            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(
+                str(part), model
+            )
             if len(path) == 1 and path[0] == "blocks":
                 nodes.append(str(part))
         elif not (isinstance(held, list) and isinstance(part, int) and part < len(held)):
-            model = {"outputs": "Output", "references": "Citation"}.get(str(path[-1]) if path else "", model)
+            model = {"outputs": "Output", "references": "Citation"}.get(
+                str(path[-1]) if path else "", model
+            )
             break
         path.append(part)
         held = held[part]
@@ -253,17 +312,39 @@ def _check(file: File) -> list[Problem]:
         used_blocks |= _blocks_of(definition.block)
     if spec.nodes:
         if not spec.name:
-            problems.append(Problem("schema", "'name' is missing", Place(file.document.name), remedy=f"add name: {file.path.stem}"))
+            problems.append(
+                Problem(
+                    "schema",
+                    "'name' is missing",
+                    Place(file.document.name),
+                    remedy=f"add name: {file.path.stem}",
+                )
+            )
         if not spec.outputs:
-            problems.append(Problem("schema", "'outputs' is missing", Place(file.document.name), remedy="add outputs: [NODE]"))
+            problems.append(
+                Problem(
+                    "schema",
+                    "'outputs' is missing",
+                    Place(file.document.name),
+                    remedy="add outputs: [NODE]",
+                )
+            )
         for item in spec.inputs:
             if item.channels is None:
                 problems.append(
-                    Problem("schema", f"the input '{item.name.text}' has no channels", file.document.place(("inputs", item.name.text), key=True),
-                            remedy="write inputs: {image: {channels: in_channels}}, with in_channels among the params")
+                    Problem(
+                        "schema",
+                        f"the input '{item.name.text}' has no channels",
+                        file.document.place(("inputs", item.name.text), key=True),
+                        remedy="write inputs: {image: {channels: in_channels}}, with in_channels among the params",
+                    )
                 )
     if "" not in used_blocks:  # a template may name any block
-        unused = [(name, ("blocks", name)) for name in spec.blocks if spec.nodes and name not in used_blocks]
+        unused = [
+            (name, ("blocks", name))
+            for name in spec.blocks
+            if spec.nodes and name not in used_blocks
+        ]
         unused += [
             (name, ("import", wanted, index))
             for wanted, names in spec.imports.items()
@@ -272,18 +353,37 @@ def _check(file: File) -> list[Problem]:
         ]
         for name, path in unused:
             place = file.document.place(path, key=path[0] == "blocks")
-            problems.append(Problem("unused", f"nothing uses the block '{name}'", place, remedy="use it or remove it"))
+            problems.append(
+                Problem(
+                    "unused",
+                    f"nothing uses the block '{name}'",
+                    place,
+                    remedy="use it or remove it",
+                )
+            )
     for preset, values in spec.presets.items():
         for key in values:
             if key not in spec.params:
                 place = file.document.place(("presets", preset, key), key=True)
                 problems.append(
-                    Problem("unknown-parameter", f"the preset '{preset}' sets '{key}', which is no parameter", place, remedy=suggest(key, spec.params, what="parameters"))
+                    Problem(
+                        "unknown-parameter",
+                        f"the preset '{preset}' sets '{key}', which is no parameter",
+                        place,
+                        remedy=suggest(key, spec.params, what="parameters"),
+                    )
                 )
     for preset in spec.expect.presets:
         if preset not in spec.presets:
             place = file.document.place(("expect", "presets", preset), key=True)
-            problems.append(Problem("unknown-preset", f"there is no preset '{preset}'", place, remedy=suggest(preset, spec.presets, what="presets")))
+            problems.append(
+                Problem(
+                    "unknown-preset",
+                    f"there is no preset '{preset}'",
+                    place,
+                    remedy=suggest(preset, spec.presets, what="presets"),
+                )
+            )
     return problems
 
 
@@ -294,13 +394,35 @@ def _check_block(definition: Definition) -> list[Problem]:
         for name in names:
             place = definition.place(kind, name, key=True)
             if name in PYTHON:
-                problems.append(Problem("name", f"'{name}' is a name that generated Python needs", place, remedy="choose another name"))
+                problems.append(
+                    Problem(
+                        "name",
+                        f"'{name}' is a name that generated Python needs",
+                        place,
+                        remedy="choose another name",
+                    )
+                )
             if name not in read:
                 what = "the parameter" if kind == "params" else "the name"
-                problems.append(Problem("unused", f"nothing uses {what} '{name}'", place, definition.name, "use it or remove it"))
+                problems.append(
+                    Problem(
+                        "unused",
+                        f"nothing uses {what} '{name}'",
+                        place,
+                        definition.name,
+                        "use it or remove it",
+                    )
+                )
     for name in block.let:
         if name in block.params:
-            problems.append(Problem("duplicate", f"'{name}' is a parameter already", definition.place("let", name, key=True), remedy="rename one of them"))
+            problems.append(
+                Problem(
+                    "duplicate",
+                    f"'{name}' is a parameter already",
+                    definition.place("let", name, key=True),
+                    remedy="rename one of them",
+                )
+            )
     return problems
 
 

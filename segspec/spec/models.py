@@ -45,13 +45,17 @@ WAYS = ("op", "block", "sequence", "apply")
 class Model(BaseModel):
     """Base of all: immutable, closed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True
+    )
 
 
 def error(code: str, message: str, remedy: str = "") -> PydanticCustomError:
     """An error that keeps segspec's code and remedy on its way through Pydantic."""
     # Pydantic fills {braces} in messages; what a user wrote may hold some.
-    return PydanticCustomError("segspec", "{message}", {"message": message, "code": code, "remedy": remedy})
+    return PydanticCustomError(
+        "segspec", "{message}", {"message": message, "code": code, "remedy": remedy}
+    )
 
 
 def _name(value: str) -> str:
@@ -68,7 +72,11 @@ def _template(value: Any) -> Any:
 
 def _references(value: Any) -> Any:
     if not isinstance(value, str):
-        raise error("schema", f"expected a node's name, found {value!r}", "a reference is text, such as enc1")
+        raise error(
+            "schema",
+            f"expected a node's name, found {value!r}",
+            "a reference is text, such as enc1",
+        )
     return References(value)
 
 
@@ -84,9 +92,13 @@ def _text(value: Any) -> Any:
 
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
-Word: TypeAlias = Annotated[Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})]
+Word: TypeAlias = Annotated[
+    Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})
+]
 AnyValue: TypeAlias = Annotated[Value, BeforeValidator(Value), WithJsonSchema({})]
-Ref: TypeAlias = Annotated[References, BeforeValidator(_references), WithJsonSchema({"type": "string"})]
+Ref: TypeAlias = Annotated[
+    References, BeforeValidator(_references), WithJsonSchema({"type": "string"})
+]
 Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed)]
 
 
@@ -115,31 +127,59 @@ def _parameter(value: Any) -> Any:
     if isinstance(value, str) and value in TYPES:
         return {"type": value}
     if isinstance(value, dict):
-        if unknown := [key for key in value if key not in ("type", "default", "doc", "choices", "minimum")]:
-            raise error("schema", f"a parameter has no '{unknown[0]}'", suggest(unknown[0], ("type", "default", "doc", "choices", "minimum")))
+        if unknown := [
+            key for key in value if key not in ("type", "default", "doc", "choices", "minimum")
+        ]:
+            raise error(
+                "schema",
+                f"a parameter has no '{unknown[0]}'",
+                suggest(unknown[0], ("type", "default", "doc", "choices", "minimum")),
+            )
         if "default" not in value and "type" not in value:
-            raise error("schema", "a parameter needs a type or a default", "write 'channels: int' or 'stride: 1'")
+            raise error(
+                "schema",
+                "a parameter needs a type or a default",
+                "write 'channels: int' or 'stride: 1'",
+            )
         given = {**value, "required": "default" not in value}
     else:
         given = {"default": value, "required": False}
     if not given["required"]:
         found = _type_of(given["default"])
         if found is None:
-            raise error("schema", f"{given['default']!r} cannot be a parameter's default", "use a number, a bool, a word or a list")
+            raise error(
+                "schema",
+                f"{given['default']!r} cannot be a parameter's default",
+                "use a number, a bool, a word or a list",
+            )
         if found == "str" and not isinstance(value, dict):
             known = suggest(given["default"], TYPES, what="types")
-            raise error("schema", f"'{given['default']}' is not a type", f"{known}; a word as default is {{default: {given['default']}}}")
+            raise error(
+                "schema",
+                f"'{given['default']}' is not a type",
+                f"{known}; a word as default is {{default: {given['default']}}}",
+            )
         declared = given.setdefault("type", found)
         if declared != found and not (declared == "float" and found == "int"):
             raise error("schema", f"the default {given['default']!r} is not of the type {declared}")
     choices = given.get("choices")
     if isinstance(choices, list) and not given["required"] and given["default"] not in choices:
-        raise error("choice", f"the default {given['default']!r} is not among the choices", f"choices: {choices}")
+        raise error(
+            "choice",
+            f"the default {given['default']!r} is not among the choices",
+            f"choices: {choices}",
+        )
     return given
 
 
 def _type_of(value: Any) -> str | None:
-    for kind, name in ((bool, "bool"), (int, "int"), (float, "float"), (str, "str"), (list, "list")):
+    for kind, name in (
+        (bool, "bool"),
+        (int, "int"),
+        (float, "float"),
+        (str, "str"),
+        (list, "list"),
+    ):
         if isinstance(value, kind):
             return name
     return None
@@ -155,7 +195,10 @@ class Input(Model):
 
 def _inputs(value: Any) -> Any:
     if isinstance(value, dict):
-        return [{"name": name, **(given if isinstance(given, dict) else {"": given})} for name, given in value.items()]
+        return [
+            {"name": name, **(given if isinstance(given, dict) else {"": given})}
+            for name, given in value.items()
+        ]
     return [{"name": name} for name in value] if isinstance(value, list) else value
 
 
@@ -185,7 +228,9 @@ def _outputs(value: Any) -> Any:
     return value
 
 
-def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]) -> Iterator[Any]:
+def _named_outputs(
+    value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]
+) -> Iterator[Any]:
     for name, given in value.items():
         if name.startswith("if ") and isinstance(given, dict):
             yield from _named_outputs(given, (*path, name), [*tests, Expression(name[3:])])
@@ -193,7 +238,9 @@ def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: li
             yield _output(name, given, (*path, name), tests)
 
 
-def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]) -> Any:
+def _output(
+    name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]
+) -> Any:
     fields = {"name": name, "<path>": path, "<tests>": tests}
     return {**fields, **given} if isinstance(given, dict) else {**fields, "from": given}
 
@@ -253,7 +300,9 @@ def _attribute(kind: Kind, required: bool) -> Any:
     elif kind.word:
         held = Word
     else:
-        held = Annotated[Value, BeforeValidator(_literal(kind)), WithJsonSchema({"description": kind.expected})]
+        held = Annotated[
+            Value, BeforeValidator(_literal(kind)), WithJsonSchema({"description": kind.expected})
+        ]
     return (held, ...) if required else (held | None, None)
 
 
@@ -276,7 +325,11 @@ def op_models() -> dict[str, type[OpNode]]:
             for item in dataclasses.fields(declared)  # type: ignore[arg-type]
         }
         models[name] = create_model(
-            f"{declared.__name__}Node", __base__=OpNode, __doc__=declared.__doc__, op=(Literal[name], ...), **attributes
+            f"{declared.__name__}Node",
+            __base__=OpNode,
+            __doc__=declared.__doc__,
+            op=(Literal[name], ...),
+            **attributes,
         )
     return models
 
@@ -284,15 +337,29 @@ def op_models() -> dict[str, type[OpNode]]:
 def _one_way(value: Any) -> Any:
     """Check that a node says one way to compute it, before its model is chosen by that."""
     if not isinstance(value, dict):
-        raise error("schema", f"expected a node, found {value!r}", "a node is a mapping, such as {op: relu}")
+        raise error(
+            "schema", f"expected a node, found {value!r}", "a node is a mapping, such as {op: relu}"
+        )
     ways = [key for key in WAYS if key in value]
     if len(ways) != 1:
         if not ways:
-            near = next((suggest(key, WAYS) for key in value if "did you mean" in suggest(key, WAYS)), "")
-            raise error("schema", "a node needs one of op, block, sequence and apply", near or "write {op: relu}")
-        raise error("schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it")
+            near = next(
+                (suggest(key, WAYS) for key in value if "did you mean" in suggest(key, WAYS)), ""
+            )
+            raise error(
+                "schema",
+                "a node needs one of op, block, sequence and apply",
+                near or "write {op: relu}",
+            )
+        raise error(
+            "schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it"
+        )
     if ways == ["op"] and value["op"] not in OPS:
-        raise error("unknown-op", f"no op is called {value['op']!r}", suggest(str(value["op"]), OPS, what="ops"))
+        raise error(
+            "unknown-op",
+            f"no op is called {value['op']!r}",
+            suggest(str(value["op"]), OPS, what="ops"),
+        )
     return value
 
 
@@ -308,7 +375,9 @@ _MEMBERS += [
     Annotated[SequenceNode, Tag("<sequence>")],
     Annotated[ApplyNode, Tag("<apply>")],
 ]
-AnyNode: TypeAlias = Annotated[Union[tuple(_MEMBERS)], Discriminator(_tag), BeforeValidator(_one_way)]  # type: ignore[valid-type]  # noqa: UP007
+AnyNode: TypeAlias = Annotated[
+    Union[tuple(_MEMBERS)], Discriminator(_tag), BeforeValidator(_one_way)
+]  # type: ignore[valid-type]  # noqa: UP007
 
 
 class ElementStatement(Model):
@@ -344,14 +413,20 @@ def _elements(value: Any) -> Any:
 
 
 def _element(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith(("for ", "if ")):
+    if (
+        isinstance(value, dict)
+        and len(value) == 1
+        and next(iter(value)).startswith(("for ", "if "))
+    ):
         ((key, inner),) = value.items()
         made = _statement(key, inner)
         return {**made, "kind": {"<loop>": "<each>", "<condition>": "<where>"}[made["kind"]]}
     return {"kind": "<element>", "<value>": value}
 
 
-AnyElement: TypeAlias = Annotated[ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")]
+AnyElement: TypeAlias = Annotated[
+    ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")
+]
 Elements: TypeAlias = Annotated[list[AnyElement], BeforeValidator(_elements), Field(min_length=1)]
 
 
@@ -388,7 +463,9 @@ class ConditionStatement(Statement):
 
 def _body(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise error("schema", f"expected nodes, found {value!r}", "nodes are a mapping from names to nodes")
+        raise error(
+            "schema", f"expected nodes, found {value!r}", "nodes are a mapping from names to nodes"
+        )
     return [_statement(key, entry) for key, entry in value.items()]
 
 
@@ -396,9 +473,20 @@ def _statement(key: str, value: Any) -> dict[str, Any]:
     try:
         if key.startswith("for "):
             target, items = parse_loop(key)
-            return {"kind": "<loop>", "key": key, "target": target, "items": items, "<value>": value}
+            return {
+                "kind": "<loop>",
+                "key": key,
+                "target": target,
+                "items": items,
+                "<value>": value,
+            }
         if key.startswith("if "):
-            return {"kind": "<condition>", "key": key, "test": Expression(key[3:]), "<value>": value}
+            return {
+                "kind": "<condition>",
+                "key": key,
+                "test": Expression(key[3:]),
+                "<value>": value,
+            }
     except ExpressionError as problem:
         raise error(problem.code, str(problem), problem.remedy) from None
     return {"kind": "<node>", "key": key, "name": key, "<value>": value}
@@ -452,6 +540,14 @@ class Spec(Block):
     expect: Expectations = Expectations()
 
 
-for _model in (SequenceNode, LoopElements, ConditionElements, LoopStatement, ConditionStatement, NodeStatement, Block, Spec):
+for _model in (
+    SequenceNode,
+    LoopElements,
+    ConditionElements,
+    LoopStatement,
+    ConditionStatement,
+    NodeStatement,
+    Block,
+    Spec,
+):
     _model.model_rebuild()
-

@@ -25,10 +25,18 @@ def find(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
         if path.is_file():
             return path
-        raise fail("unknown-spec", f"there is no file {name}", remedy="give a path to a .yaml file, or a name")
+        raise fail(
+            "unknown-spec",
+            f"there is no file {name}",
+            remedy="give a path to a .yaml file, or a name",
+        )
     known = networks()
     if name not in known:
-        raise fail("unknown-spec", f"no spec is called '{name[:80]}'", remedy=suggest(name, known, what="specs"))
+        raise fail(
+            "unknown-spec",
+            f"no spec is called '{name[:80]}'",
+            remedy=suggest(name, known, what="specs"),
+        )
     return known[name]
 
 
