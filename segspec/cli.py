@@ -53,9 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"segspec {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(
-        name: str, run: Callable[[argparse.Namespace], int], text: str
-    ) -> argparse.ArgumentParser:
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         made = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         made.set_defaults(command=run)
         return made
@@ -85,9 +83,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="write nothing; print what is stale as a diff, and exit 1 if anything is",
     )
-    generate.add_argument(
-        "--stdout", action="store_true", help="print the source and write nothing"
-    )
+    generate.add_argument("--stdout", action="store_true", help="print the source and write nothing")
 
     verify = add("verify", _verify, "run the modules of several backends and hold them together")
     _names(verify, many=True)
@@ -101,9 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="HxW",
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
-    verify.add_argument(
-        "--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)"
-    )
+    verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
@@ -129,16 +123,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _names(parser: argparse.ArgumentParser, *, many: bool) -> None:
     if not many:
-        parser.add_argument(
-            "name", metavar="NAME", help="a network of the zoo, or a path to a spec"
-        )
+        parser.add_argument("name", metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
-    parser.add_argument(
-        "names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec"
-    )
-    parser.add_argument(
-        "--all", action="store_true", help="every network of the zoo, at every preset"
-    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
+    parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
 
 
 def _bindings(parser: argparse.ArgumentParser) -> None:
@@ -170,12 +158,7 @@ def _json(parser: argparse.ArgumentParser) -> None:
 
 def _size(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
-    if not (
-        height.isdigit()
-        and width.isdigit()
-        and 0 < int(height) < 100_000
-        and 0 < int(width) < 100_000
-    ):
+    if not (height.isdigit() and width.isdigit() and 0 < int(height) < 100_000 and 0 < int(width) < 100_000):
         raise argparse.ArgumentTypeError(f"'{text}' is not HxW, such as 123x97")
     return int(height), int(width)
 
@@ -368,10 +351,7 @@ def _show(options: argparse.Namespace) -> int:
     if problem:
         raise SpecError(problem)
     if options.json:
-        nodes = [
-            {**vars(line), "shapes": list(line.shapes)}
-            for line in lines(graph, size, options.depth)
-        ]
+        nodes = [{**vars(line), "shapes": list(line.shapes)} for line in lines(graph, size, options.depth)]
         top = [line for line in lines(graph, size, 1)]
         totals = {
             "parameters": sum(line.parameters for line in top),

@@ -109,9 +109,7 @@ class SpecError(Exception):
         super().__init__("\n".join(str(problem) for problem in found))
 
 
-def fail(
-    code: str, message: str, place: Place | None = None, *, node: str = "", remedy: str = ""
-) -> SpecError:
+def fail(code: str, message: str, place: Place | None = None, *, node: str = "", remedy: str = "") -> SpecError:
     """A :class:`SpecError` of one problem, to be raised."""
     return SpecError(Problem(code, message, place, node, remedy))
 

@@ -37,9 +37,7 @@ def differences(files: Mapping[Path, str]) -> str:
     for path, text in files.items():
         held = _held(path)
         old = "/dev/null" if held is None else str(path)
-        lines = difflib.unified_diff(
-            (held or "").splitlines(True), text.splitlines(True), old, str(path)
-        )
+        lines = difflib.unified_diff((held or "").splitlines(True), text.splitlines(True), old, str(path))
         parts += list(lines) if held != text else []
     return "".join(parts)
 

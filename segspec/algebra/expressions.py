@@ -126,9 +126,7 @@ class Value:
         parts = self._parts
         if isinstance(parts, Expression):
             return parts.names
-        items = (
-            parts.values() if isinstance(parts, dict) else parts if isinstance(parts, list) else ()
-        )
+        items = parts.values() if isinstance(parts, dict) else parts if isinstance(parts, list) else ()
         return frozenset().union(*(item.names for item in items))
 
     def evaluate(self, scope: Scope) -> Any:
@@ -163,10 +161,7 @@ class Template:
 
     def fill(self, scope: Scope) -> str:
         """The word, with every brace replaced by its value's text."""
-        return "".join(
-            part if isinstance(part, str) else _word(part, part.evaluate(scope))
-            for part in self._parts
-        )
+        return "".join(part if isinstance(part, str) else _word(part, part.evaluate(scope)) for part in self._parts)
 
 
 @dataclass(frozen=True)
@@ -218,9 +213,7 @@ class References:
                 found |= _names(generator.iter)
                 for condition in generator.ifs:
                     found |= _names(condition)
-                bound |= {
-                    name.id for name in ast.walk(generator.target) if isinstance(name, ast.Name)
-                }
+                bound |= {name.id for name in ast.walk(generator.target) if isinstance(name, ast.Name)}
             body = body.elt
         for node in ast.walk(body):
             if isinstance(node, ast.IfExp):
@@ -247,9 +240,7 @@ class References:
             base = self._one(body.value, scope)
             index = _Evaluator(scope, self.text).run(body.slice)
             if not isinstance(index, int) or index < 0 or base.upto is not None:
-                raise ExpressionError(
-                    f"'{self.text}' is no tap", "write features[3] for what element 3 returns"
-                )
+                raise ExpressionError(f"'{self.text}' is no tap", "write features[3] for what element 3 returns")
             return Reference(base.node, base.output, index + 1)
         if isinstance(body, ast.Attribute):
             base = self._one(body.value, scope)
@@ -266,15 +257,11 @@ class References:
 
 def _parse(text: str, shown: str) -> ast.expr:
     if len(text) > MAX_LENGTH:
-        raise ExpressionError(
-            f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:"
-        )
+        raise ExpressionError(f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:")
     try:
         body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ExpressionError(
-            f"'{_short(shown)}' is not an expression", "it must read as Python does"
-        ) from None
+        raise ExpressionError(f"'{_short(shown)}' is not an expression", "it must read as Python does") from None
     for node in ast.walk(body):
         if type(node) not in _ALLOWED:
             raise ExpressionError(
@@ -284,9 +271,7 @@ def _parse(text: str, shown: str) -> ast.expr:
             )
         if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str | None):
             raise ExpressionError(f"'{_short(shown)}' has a constant of no known type")
-        if isinstance(node, ast.Call) and not (
-            isinstance(node.func, ast.Name) and not node.keywords
-        ):
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and not node.keywords):
             raise ExpressionError(f"'{_short(shown)}' calls what is not a function of the language")
     return body
 
@@ -303,10 +288,7 @@ def _names(body: ast.expr) -> frozenset[str]:
     nodes = {
         id(node.args[0])
         for node in ast.walk(body)
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "channels"
-        and node.args
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "channels" and node.args
     }
     return frozenset(
         node.id
@@ -331,9 +313,7 @@ class _Evaluator:
         except (OverflowError, MemoryError, RecursionError):
             raise ExpressionError(f"'{_short(self.text)}' has too large a value") from None
         except TypeError:
-            raise ExpressionError(
-                f"'{_short(self.text)}' combines values of types that do not go together"
-            ) from None
+            raise ExpressionError(f"'{_short(self.text)}' combines values of types that do not go together") from None
 
     def truth(self, node: ast.expr) -> bool:
         return _truth(self.run(node), self.scope)
@@ -441,16 +421,12 @@ class _Evaluator:
         held = self.run(node.value)
         if isinstance(node.slice, ast.Slice):
             parts = (node.slice.lower, node.slice.upper, node.slice.step)
-            return held[
-                slice(*(None if part is None else concrete(self.run(part)) for part in parts))
-            ]
+            return held[slice(*(None if part is None else concrete(self.run(part)) for part in parts))]
         index = concrete(self.run(node.slice))
         if isinstance(held, dict):
             if index not in held:
                 known = ", ".join(map(repr, held))
-                raise ExpressionError(
-                    f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}"
-                )
+                raise ExpressionError(f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}")
             return held[index]
         if not isinstance(held, list) or not isinstance(index, int):
             raise TypeError
@@ -522,9 +498,7 @@ def unpack(target: ast.expr, item: Any) -> dict[str, Any]:
         for part, value in zip(target.elts, item, strict=True):
             found |= unpack(part, value)
         return found
-    raise ExpressionError(
-        "a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'"
-    )
+    raise ExpressionError("a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'")
 
 
 def parse_loop(text: str) -> tuple[ast.expr, Expression]:
@@ -581,9 +555,7 @@ def _word(part: Expression, value: Any) -> str:
     if isinstance(value, Sym):
         raise Undecided(concrete_symbols(value))
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ExpressionError(
-            f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number"
-        )
+        raise ExpressionError(f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number")
     return str(value)
 
 

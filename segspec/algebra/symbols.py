@@ -240,11 +240,7 @@ def symbols_of(value: object) -> frozenset[Symbol]:
 def is_whole(value: Sym) -> bool:
     """Whether the form is a whole number for all whole values of its symbols."""
     plain = all(isinstance(coefficient, int) for _, coefficient in value.terms)
-    ratio = any(
-        isinstance(atom, Function) and atom.name == "/"
-        for term, _ in value.terms
-        for atom, _ in term
-    )
+    ratio = any(isinstance(atom, Function) and atom.name == "/" for term, _ in value.terms for atom, _ in term)
     return plain and not ratio and all(symbol.whole for symbol in _symbols(value))
 
 
@@ -290,11 +286,7 @@ def _apply(name: str, args: list[Number]) -> Number:
 def show(value: object) -> str:
     """The number as a person writes it in Python: ``2 * width``, ``skip_channels + channels``."""
     if isinstance(value, Fraction):
-        return (
-            str(value.numerator)
-            if value.denominator == 1
-            else f"{value.numerator} / {value.denominator}"
-        )
+        return str(value.numerator) if value.denominator == 1 else f"{value.numerator} / {value.denominator}"
     if not isinstance(value, Sym):
         return repr(value)
     pieces: list[tuple[bool, str]] = []
@@ -317,9 +309,7 @@ def _show_term(monomial: Monomial, coefficient: Plain) -> str:
     if coefficient != 1:
         factors.insert(0, show(coefficient))
     if len(factors) > 1 or quotient:
-        factors = [
-            f"({factor})" if " // " in factor or " / " in factor else factor for factor in factors
-        ]
+        factors = [f"({factor})" if " // " in factor or " / " in factor else factor for factor in factors]
     return " * ".join(factors) + quotient
 
 
@@ -359,9 +349,7 @@ def _total(terms: Iterable[tuple[Monomial, Plain]]) -> Number:
         key = frozenset(monomial)
         held = merged.get(key)
         merged[key] = (held[0], held[1] + coefficient) if held else (monomial, coefficient)
-    left = [
-        (monomial, _whole(coefficient)) for monomial, coefficient in merged.values() if coefficient
-    ]
+    left = [(monomial, _whole(coefficient)) for monomial, coefficient in merged.values() if coefficient]
     if len(left) > MAX_TERMS:
         raise OverflowError("the expression has too many terms")
     if not left:

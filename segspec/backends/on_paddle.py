@@ -47,12 +47,7 @@ class Paddle:
         if gradients:
             network.clear_gradients()
             total = sum(
-                (
-                    output
-                    * paddle.to_tensor(
-                        cotangent(index, tuple(output.shape)).astype(inputs[0].dtype)
-                    )
-                ).sum()
+                (output * paddle.to_tensor(cotangent(index, tuple(output.shape)).astype(inputs[0].dtype))).sum()
                 for index, output in enumerate(outputs)
             )
             total.backward()
@@ -69,11 +64,7 @@ def _held(layer: Any, path: str) -> Any:
 
     def forward(x: Any) -> Any:
         if not layer.training:
-            return (
-                x
-                if layer.__dict__.get("mode", "upscale_in_train") == "upscale_in_train"
-                else x * (1 - layer.p)
-            )
+            return x if layer.__dict__.get("mode", "upscale_in_train") == "upscale_in_train" else x * (1 - layer.p)
         shape = tuple(x.shape) if isinstance(layer, nn.Dropout) else (*x.shape[:2], 1, 1)
         keep = paddle.to_tensor(mask(path, shape, layer.p).astype("float64")).astype(x.dtype)
         return x * keep / (1 - layer.p)

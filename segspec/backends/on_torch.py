@@ -23,16 +23,10 @@ class Torch:
         return network()
 
     def load(self, network: Any, arrays: dict[str, np.ndarray]) -> None:
-        own = {
-            key: value
-            for key, value in network.state_dict().items()
-            if not key.endswith("num_batches_tracked")
-        }
+        own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
         if problem := misfit({key: tuple(value.shape) for key, value in own.items()}, arrays):
             raise ValueError(f"the weights do not fit the module: {problem}")
-        network.load_state_dict(
-            {key: torch.from_numpy(array) for key, array in arrays.items()}, strict=False
-        )
+        network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()}, strict=False)
 
     def state(self, network: Any) -> dict[str, np.ndarray]:
         return {key: value.detach().numpy().copy() for key, value in network.state_dict().items()}
@@ -52,10 +46,7 @@ class Torch:
         if gradients:
             network.zero_grad()
             total = sum(
-                (
-                    output
-                    * torch.from_numpy(cotangent(index, tuple(output.shape))).to(output.dtype)
-                ).sum()
+                (output * torch.from_numpy(cotangent(index, tuple(output.shape))).to(output.dtype)).sum()
                 for index, output in enumerate(outputs)
             )
             total.backward()  # type: ignore[union-attr]
@@ -63,9 +54,7 @@ class Torch:
                 *network.named_parameters(),
                 *((f"input {i}", tensor) for i, tensor in enumerate(tensors)),
             ]
-            found = {
-                key: value.grad.numpy().copy() for key, value in named if value.grad is not None
-            }
+            found = {key: value.grad.numpy().copy() for key, value in named if value.grad is not None}
         return [output.detach().numpy() for output in outputs], found
 
 

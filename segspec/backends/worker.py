@@ -81,35 +81,25 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any]) -> list[
             dtype, network = run["dtype"], None
             network = framework.build(network_class, dtype)
         weights = {
-            entry["key"]: (
-                canonical[entry["name"]].T if entry["transposed"] else canonical[entry["name"]]
-            ).astype(dtype)
+            entry["key"]: (canonical[entry["name"]].T if entry["transposed"] else canonical[entry["name"]]).astype(
+                dtype
+            )
             for entry in module["state"]
         }
         framework.load(network, weights)
         with np.load(folder / run["inputs"]) as held:
             inputs = [held[name].astype(dtype) for name in held.files]
         train = run["mode"] == "train"
-        outputs, gradients = framework.run(
-            network, inputs, train=train, gradients=run.get("gradients", False)
-        )
+        outputs, gradients = framework.run(network, inputs, train=train, gradients=run.get("gradients", False))
         arrays = {f"output {index}": array for index, array in enumerate(outputs)}
         state = framework.state(network)
         for entry in module["state"]:
             gradient = gradients.get(entry["key"])
             if gradient is not None:
-                arrays[f"gradient {entry['name']}"] = (
-                    gradient.T if entry["transposed"] else gradient
-                )
+                arrays[f"gradient {entry['name']}"] = gradient.T if entry["transposed"] else gradient
             if train and not entry["trainable"]:
                 arrays[f"statistic {entry['name']}"] = state[entry["key"]]
-        arrays.update(
-            {
-                f"gradient {name}": array
-                for name, array in gradients.items()
-                if name.startswith("input ")
-            }
-        )
+        arrays.update({f"gradient {name}": array for name, array in gradients.items() if name.startswith("input ")})
         file = f"{module['name']}-{run['id']}.npz"
         np.savez(folder / file, **arrays)
         results.append({"module": module["name"], "run": run["id"], "file": file})

@@ -76,8 +76,4 @@ def _kind(instance: Instance) -> str:
         return call.op.name
     if isinstance(call, BlockCall):
         return call.module.name
-    return (
-        f"apply {call.target}"
-        if isinstance(call, ApplyCall)
-        else f"sequence of {len(call.elements)}"
-    )
+    return f"apply {call.target}" if isinstance(call, ApplyCall) else f"sequence of {len(call.elements)}"

@@ -89,18 +89,12 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
     yield from _walk(graph.root, "", graph.defaults() if values is None else values, False, False)
 
 
-def _walk(
-    module: Module, prefix: str, values: Values, shared: bool, training: bool
-) -> Iterator[Instance]:
+def _walk(module: Module, prefix: str, values: Values, shared: bool, training: bool) -> Iterator[Instance]:
     for node in module.nodes:
-        yield from _visit(
-            node.call, prefix + node.name, values, node, shared, training or node.training
-        )
+        yield from _visit(node.call, prefix + node.name, values, node, shared, training or node.training)
 
 
-def _visit(
-    call: Call, path: str, values: Values, node: Node, shared: bool, training: bool
-) -> Iterator[Instance]:
+def _visit(call: Call, path: str, values: Values, node: Node, shared: bool, training: bool) -> Iterator[Instance]:
     if isinstance(call, ApplyCall):
         yield Instance(path, call, values, node, True, training)
         inner = call.call

@@ -21,7 +21,7 @@ from segspec.spec.load import Definition
 
 @dataclass(frozen=True)
 class Tensor:
-    """What a node reads: an input or an output of an earlier node, or what its sequence holds after ``upto`` elements."""
+    """What a node reads: an input, an output of an earlier node, or what a sequence holds after ``upto`` elements."""
 
     node: str
     output: int = 0
@@ -48,11 +48,7 @@ class BlockCall:
 
     def argument(self, name: str) -> Number:
         """What the constructor's argument ``name`` gets."""
-        return next(
-            value
-            for symbol, value in self.values.items()
-            if symbol.name == name and not symbol.size
-        )
+        return next(value for symbol, value in self.values.items() if symbol.name == name and not symbol.size)
 
 
 @dataclass(frozen=True)
@@ -143,9 +139,7 @@ class Requirement:
     def under(self, values: Mapping[Symbol, Number]) -> Requirement:
         """The requirement with symbols replaced."""
         left, right = substitute(self.left, values), substitute(self.right, values)
-        return Requirement(
-            self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training
-        )
+        return Requirement(self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training)
 
     def within(self, node: str) -> Requirement:
         """The requirement as seen from the block that holds ``node``."""
@@ -165,13 +159,9 @@ class Requirement:
         """Whether it holds; raises :class:`~segspec.algebra.symbols.Undecided` where that depends on symbols."""
         return compare(self.kind, self.left, self.right)
 
-    def problem(self, *, code: str = "shape", note: str = "") -> Problem:
+    def problem(self) -> Problem:
         """The problem that its violation is."""
-        message = self.message
-        for value in (self.left, self.right):
-            if note and not isinstance(value, int) and show(value) not in message:
-                break
-        return Problem(code, message + note, self.place, self.node, self.remedy)
+        return Problem("shape", self.message, self.place, self.node, self.remedy)
 
     def __str__(self) -> str:
         return f"{show(self.left)} {self.kind} {show(self.right)}"

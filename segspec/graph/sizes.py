@@ -71,9 +71,7 @@ def size_rule(graph: Graph) -> SizeRule:
     return SizeRule(_axis_rule(by_axis[H], H), _axis_rule(by_axis[W], W), tuple(joint))
 
 
-def size_problem(
-    graph: Graph, height: int, width: int, batch: int, *, training: bool
-) -> Problem | None:
+def size_problem(graph: Graph, height: int, width: int, batch: int, *, training: bool) -> Problem | None:
     """What the network has against an input of this size; None if it takes it."""
     values = at_size(graph, height, width, batch)
     for requirement in graph.root.requirements:
@@ -81,10 +79,8 @@ def size_problem(
             continue
         if not requirement.under(values).holds():
             rule = f"the network takes {size_rule(graph)}"
-            problem = requirement.problem(code="size")
-            message = (
-                f"{graph.name} cannot take {height}x{width} (batch {batch}): {problem.message}"
-            )
+            problem = requirement.problem()
+            message = f"{graph.name} cannot take {height}x{width} (batch {batch}): {problem.message}"
             remedy = requirement.remedy if requirement.training else rule
             return Problem("size", message, problem.place, problem.node, remedy)
     return None
@@ -100,28 +96,19 @@ def _axis_rule(requirements: list[Requirement], axis: Symbol) -> AxisRule:
     if not forms:
         return AxisRule(1, 1, (0,))
     period = min(
-        math.lcm(
-            1, *(_period(side) for item in forms.values() for side in (item.left, item.right))
-        ),
+        math.lcm(1, *(_period(side) for item in forms.values() for side in (item.left, item.right))),
         MAX_PERIOD,
     )
-    reach = max(
-        (_reach(side) for item in forms.values() for side in (item.left, item.right)), default=0
-    )
+    reach = max((_reach(side) for item in forms.values() for side in (item.left, item.right)), default=0)
     last = min(reach, 2_048) + 3 * period
-    valid = [False] + [
-        all(item.under({axis: size}).holds() for item in forms.values())
-        for size in range(1, last + 1)
-    ]
+    valid = [False] + [all(item.under({axis: size}).holds() for item in forms.values()) for size in range(1, last + 1)]
     for step in (divisor for divisor in range(1, period + 1) if period % divisor == 0):
         start = last - 2 * period
         if any(valid[size] != valid[size + step] for size in range(start, last - step + 1)):
             continue
         while start > 1 and valid[start - 1] == valid[start - 1 + step]:
             start -= 1
-        residues = tuple(
-            sorted({size % step for size in range(start, start + step) if valid[size]})
-        )
+        residues = tuple(sorted({size % step for size in range(start, start + step) if valid[size]}))
         minimum = next((size for size in range(start, last + 1) if valid[size]), start)
         return AxisRule(minimum, step, residues)
     return AxisRule(1, 1, ())

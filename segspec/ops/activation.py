@@ -71,9 +71,7 @@ class Softmax(Activation):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         rank = len(inputs[0])
         if isinstance(self.dim, int) and not -rank <= self.dim < rank:
-            require.at_least(
-                -1, 0, f"the input has no axis {self.dim}", f"its axes are 0 to {rank - 1}"
-            )
+            require.at_least(-1, 0, f"the input has no axis {self.dim}", f"its axes are 0 to {rank - 1}")
         return inputs[0]
 
 

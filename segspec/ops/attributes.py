@@ -95,9 +95,7 @@ def _tuple(item: Callable[[Any], Number], *lengths: int) -> Callable[[Any], tupl
             return (item(value),) * lengths[0]
         if len(value) not in lengths:
             allowed = " or ".join(map(str, lengths))
-            raise ValueError(
-                f"expected one number or a list of {allowed}, found {len(value)} items"
-            )
+            raise ValueError(f"expected one number or a list of {allowed}, found {len(value)} items")
         return tuple(item(part) for part in value)
 
     return read
@@ -141,10 +139,6 @@ Pair: TypeAlias = Annotated[
 Margin: TypeAlias = Annotated[
     tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(0), 2), _LIST)
 ]
-Factor: TypeAlias = Annotated[
-    tuple[Number, Number], Kind("a number or [height, width]", _tuple(_real(0), 2), _LIST)
-]
-Sides: TypeAlias = Annotated[
-    tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)
-]
+Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_real(0), 2), _LIST)]
+Sides: TypeAlias = Annotated[tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)]
 Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]

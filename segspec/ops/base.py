@@ -23,9 +23,7 @@ class Require(Protocol):
     def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
         """``left`` and ``right`` must be the same number."""
 
-    def at_least(
-        self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False
-    ) -> None:
+    def at_least(self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
         """``value`` must not be below ``minimum`` (only in train mode, if ``training``)."""
 
 
@@ -115,9 +113,7 @@ def product(numbers: tuple[Number, ...]) -> Number:
     return result
 
 
-def map_of(
-    inputs: tuple[Shape, ...], require: Require, index: int = 0
-) -> tuple[Number, Number, Number, Number]:
+def map_of(inputs: tuple[Shape, ...], require: Require, index: int = 0) -> tuple[Number, Number, Number, Number]:
     """The (N, C, H, W) of an input that must be a map; a wrong rank is reported and answered with ones."""
     shape = inputs[index]
     require.equal(len(shape), 4, f"expected a map (N, C, H, W), found {len(shape)} axes")

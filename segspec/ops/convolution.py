@@ -10,9 +10,7 @@ from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
 from segspec.ops.initializers import FanInUniform
 
 
-def windows(
-    size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number
-) -> Number:
+def windows(size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number) -> Number:
     """How many windows fit along one axis; ``padding`` is both sides' together (Dumoulin, Visin 2016, rel. 14)."""
     return (size + padding - dilation * (kernel - 1) - 1) // stride + 1
 
@@ -102,9 +100,7 @@ class ConvTranspose2d(Op):
     )
 
     def validate(self) -> None:
-        for extra, stride, dilation in zip(
-            self.output_padding, self.stride, self.dilation, strict=True
-        ):
+        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
             plain = all(isinstance(value, int) for value in (extra, stride, dilation))
             if plain and extra >= max(stride, dilation):  # type: ignore[type-var, operator]
                 raise ValueError("output_padding must be smaller than the stride or the dilation")
@@ -116,12 +112,7 @@ class ConvTranspose2d(Op):
         sizes = []
         for axis, size in enumerate((h, w)):
             grown = (size - 1) * self.stride[axis] - 2 * self.padding[axis]
-            grown = (
-                grown
-                + self.dilation[axis] * (self.kernel_size[axis] - 1)
-                + self.output_padding[axis]
-                + 1
-            )
+            grown = grown + self.dilation[axis] * (self.kernel_size[axis] - 1) + self.output_padding[axis] + 1
             require.at_least(grown, 1, "the padding removes the whole output", "use less padding")
             sizes.append(grown)
         return (n, self.out_channels, *sizes)

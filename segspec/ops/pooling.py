@@ -30,9 +30,7 @@ class WindowPool(Op):
             if isinstance(kernel, int) and isinstance(padding, int) and 2 * padding > kernel:
                 raise ValueError(f"padding {padding} is more than half of the kernel ({kernel})")
 
-    def pooled(
-        self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]
-    ) -> Shape:
+    def pooled(self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]) -> Shape:
         """The output's shape."""
         n, c, h, w = map_of(inputs, require)
         sizes = []
@@ -45,9 +43,7 @@ class WindowPool(Op):
                 count = ceil_div(size + minimum(slack, padding), stride)
             else:
                 count = windows(size, kernel, stride, 2 * padding, dilation[axis])
-            require.at_least(
-                count, 1, f"the window is larger than the padded {name}", "use a larger input"
-            )
+            require.at_least(count, 1, f"the window is larger than the padded {name}", "use a larger input")
             sizes.append(count)
         return (n, c, *sizes)
 

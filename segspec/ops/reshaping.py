@@ -17,8 +17,6 @@ class Flatten(Op):
     examples: ClassVar = ({}, {"start_dim": 2})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
-        require.at_least(
-            len(inputs[0]) - 1, self.start_dim, f"the input has no axis {self.start_dim}"
-        )
+        require.at_least(len(inputs[0]) - 1, self.start_dim, f"the input has no axis {self.start_dim}")
         kept = inputs[0][: self.start_dim]
         return (*kept, product(inputs[0][self.start_dim :]))

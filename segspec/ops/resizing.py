@@ -165,7 +165,5 @@ class Crop(Op):
         start = self.offset or (0, 0)
         for size, part, first in zip((h, w), kept, start, strict=True):
             require.at_least(part, 1, "the crop leaves nothing of the map", "use a larger input")
-            require.at_least(
-                size - part - first, 0, "the crop is larger than the map", "use a larger input"
-            )
+            require.at_least(size - part - first, 0, "the crop is larger than the map", "use a larger input")
         return (n, c, *kept)

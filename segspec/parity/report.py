@@ -28,16 +28,11 @@ def as_text(rows: Sequence[Row]) -> str:
     ]
     head = ["spec", "size", "mode", "dtype", "output", "shape", "error", "limit", ""]
     parts = [table(head, cells, right="      rr")]
-    parts += [
-        f"{row.spec} {row.size} {row.mode} {row.dtype} {row.output}: {row.note}"
-        for row in rows
-        if _noted(row)
-    ]
+    parts += [f"{row.spec} {row.size} {row.mode} {row.dtype} {row.output}: {row.note}" for row in rows if _noted(row)]
     wrong = sum(not row.ok for row in rows)
     pairs = " and ".join(dict.fromkeys(name for row in rows for name in row.backends))
     parts.append(
-        f"{pairs}: {len(rows) - wrong} of {len(rows)} comparisons agree"
-        + (f", {wrong} differ" if wrong else "")
+        f"{pairs}: {len(rows) - wrong} of {len(rows)} comparisons agree" + (f", {wrong} differ" if wrong else "")
     )
     return "\n".join(parts)
 

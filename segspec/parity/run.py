@@ -45,9 +45,7 @@ class Results:
 
 def require(backends: Sequence[Backend]) -> None:
     """Raise :class:`SpecError` naming the extra to install where a framework is missing."""
-    problems = [
-        _missing(held) for held in backends if importlib.util.find_spec(held.module) is None
-    ]
+    problems = [_missing(held) for held in backends if importlib.util.find_spec(held.module) is None]
     if problems:
         raise SpecError(problems)
 
@@ -86,9 +84,7 @@ def outputs(
     return {output.name: arrays[f"output {index}"] for index, output in enumerate(named)}
 
 
-def run(
-    backend: Backend, modules: Mapping[str, tuple[Graph, str]], runs: Mapping[str, Sequence[Run]]
-) -> Results:
+def run(backend: Backend, modules: Mapping[str, tuple[Graph, str]], runs: Mapping[str, Sequence[Run]]) -> Results:
     """Build modules (graph and source by name) in one process of a backend and run each as asked."""
     with tempfile.TemporaryDirectory(prefix="segspec-") as name:
         folder = Path(name)
@@ -139,9 +135,7 @@ def _process(backend: Backend, folder: Path) -> str:
     return done.stderr[-2_000:] if done.returncode else ""
 
 
-def _collect(
-    folder: Path, modules: list[str], runs: Mapping[str, Sequence[Run]], stopped: str
-) -> Results:
+def _collect(folder: Path, modules: list[str], runs: Mapping[str, Sequence[Run]], stopped: str) -> Results:
     results = Results()
     if stopped:
         results.failures = dict.fromkeys(modules, stopped)

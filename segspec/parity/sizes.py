@@ -24,18 +24,11 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     but its centre, and a wrong dilation could not be seen.
     """
     squares = ((size, size) for size in range(EVEN, REACH))
-    even = _first(
-        graph, backends, batch, (size for size in squares if size[0] % 2 == 0), exact=True
-    )
-    odd = _first(
-        graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != even)
-    )
+    even = _first(graph, backends, batch, (size for size in squares if size[0] % 2 == 0), exact=True)
+    odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != even))
     width = _reaching(graph, batch)
     strips = (
-        (height, width + more)
-        for more in range(64)
-        for height in range(STRIP, STRIP + 64)
-        if height != width + more
+        (height, width + more) for more in range(64) for height in range(STRIP, STRIP + 64) if height != width + more
     )
     found = [even, odd, _first(graph, backends, batch, strips)]
     return list(dict.fromkeys(size for size in found if size))
@@ -59,9 +52,7 @@ def _first(
 
 def refused(graph: Graph, backends: list[Backend], size: Size, batch: int) -> object:
     """What speaks against a size, of the network or of a backend; None if nothing does."""
-    return size_problem(graph, *size, batch, training=True) or size_refusal(
-        graph, backends, *size, batch
-    )
+    return size_problem(graph, *size, batch, training=True) or size_refusal(graph, backends, *size, batch)
 
 
 def _reaching(graph: Graph, batch: int) -> int:
@@ -77,7 +68,5 @@ def _sees(instance: Instance) -> bool:
     if not isinstance(instance.call, OpCall) or not isinstance(instance.call.op, Conv2d):
         return True
     op = instance.call.op
-    kernel, dilation = (
-        substitute(value, instance.values) for value in (op.kernel_size[1], op.dilation[1])
-    )
+    kernel, dilation = (substitute(value, instance.values) for value in (op.kernel_size[1], op.dilation[1]))
     return kernel == 1 or bool(instance.inputs()[0][3] > dilation)  # type: ignore[operator]

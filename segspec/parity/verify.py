@@ -63,9 +63,7 @@ class Row:
         return held
 
 
-def verify(
-    graph: Graph, backends: Sequence[Backend], sizes: Sequence[Size], batch: int
-) -> Iterator[Row]:
+def verify(graph: Graph, backends: Sequence[Backend], sizes: Sequence[Size], batch: int) -> Iterator[Row]:
     """Every comparison for one graph; without ``sizes``, at those of :func:`default_sizes`.
 
     Raises :class:`SpecError` where a framework is missing, or a size is one that the network or a
@@ -74,9 +72,7 @@ def verify(
     chosen = list(backends)
     run.require(chosen)
     for size in sizes:
-        problem = size_problem(graph, *size, batch, training=True) or size_refusal(
-            graph, chosen, *size, batch
-        )
+        problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
     wanted = list(sizes) or default_sizes(graph, chosen, batch)
@@ -87,16 +83,12 @@ def verify(
             graph.definition.place(),
         )
     runs = [
-        run.Run(
-            f"{height}x{width} {mode} {dtype}", _inputs(graph, height, width, batch), dtype, mode
-        )
+        run.Run(f"{height}x{width} {mode} {dtype}", _inputs(graph, height, width, batch), dtype, mode)
         for dtype in DTYPES
         for height, width in wanted
         for mode in MODES
     ]
-    results = {
-        held.name: run.run(held, {"": (graph, render(graph, held))}, {"": runs}) for held in chosen
-    }
+    results = {held.name: run.run(held, {"": (graph, render(graph, held))}, {"": runs}) for held in chosen}
     for other in chosen[1:]:
         pair = _Pair(graph, chosen[0], other, results)
         if pair.failure:
@@ -116,9 +108,7 @@ def _inputs(graph: Graph, height: int, width: int, batch: int) -> dict[str, np.n
 class _Pair:
     """Two backends' results for one graph."""
 
-    def __init__(
-        self, graph: Graph, first: Backend, second: Backend, results: Mapping[str, run.Results]
-    ) -> None:
+    def __init__(self, graph: Graph, first: Backend, second: Backend, results: Mapping[str, run.Results]) -> None:
         self.graph = graph
         self.backends = (first, second)
         self.names = (first.name, second.name)
@@ -138,12 +128,8 @@ class _Pair:
         """The comparisons at one size in one mode: each output, then the statistics that training updates."""
         size = f"{height}x{width}"
         values = at_size(self.graph, height, width, batch)
-        coarse = floors(
-            self.graph, list(self.backends), height, width, batch, training=mode == "train"
-        )
-        outputs = [
-            output for output in self.graph.root.outputs if mode == "train" or not output.training
-        ]
+        coarse = floors(self.graph, list(self.backends), height, width, batch, training=mode == "train")
+        outputs = [output for output in self.graph.root.outputs if mode == "train" or not output.training]
         exact = self.arrays(size, mode, "float64")
         for dtype in DTYPES:
             held = self.arrays(size, mode, dtype)
@@ -193,23 +179,15 @@ class _Pair:
         left, right = arrays
         found = [None if array is None else array.shape for array in arrays]
         if left is None or right is None or found != [shape, shape]:
-            note = "; ".join(
-                f"{name} {_shown(item)}" for name, item in zip(self.names, found, strict=True)
-            )
+            note = "; ".join(f"{name} {_shown(item)}" for name, item in zip(self.names, found, strict=True))
             return row(None, LIMIT, False, f"shape: inferred {_shown(shape)}, {note}")
         error = relative(left, right)
         if dtype == "float64":
-            above = [
-                item
-                for item in coarse
-                if item.path.split(".")[0] in _upstream(self.graph, output.tensor.node)
-            ]
+            above = [item for item in coarse if item.path.split(".")[0] in _upstream(self.graph, output.tensor.node)]
             limit = max(LIMIT, sum(item.limit for item in above))
             return row(error, limit, error <= limit, _floor_note(above))
         noise = min(
-            relative(one, held)
-            for one, held in zip(exact, arrays, strict=True)
-            if one is not None and held is not None
+            relative(one, held) for one, held in zip(exact, arrays, strict=True) if one is not None and held is not None
         )
         limit = NOISE * max(noise, LEAST_NOISE)
         return row(error, limit, error <= limit, f"{NOISE} × float32's own noise")
@@ -284,9 +262,7 @@ def relative(reference: np.ndarray, other: np.ndarray) -> float:
 
 def _seeded(path: str, slot: Any) -> np.ndarray:
     shape = tuple(map(int, slot.shape))
-    return seeded.weight(Entry(f"{path}.{slot.name}", slot.name, "", shape, slot.trainable)).astype(
-        "float64"
-    )
+    return seeded.weight(Entry(f"{path}.{slot.name}", slot.name, "", shape, slot.trainable)).astype("float64")
 
 
 def _upstream(graph: Graph, name: str) -> set[str]:

@@ -118,9 +118,7 @@ def backend(name: str) -> Backend:
 def _read(path: Path) -> Backend:
     read = document.read(path, f"templates/{path.parent.name}/{path.name}")
     try:
-        return Backend.model_validate(
-            {**read.data, "name": path.parent.name, "folder": path.parent}
-        )
+        return Backend.model_validate({**read.data, "name": path.parent.name, "folder": path.parent})
     except ValidationError as error:
         raise fail("schema", str(error), Place(read.name)) from None
 
@@ -140,9 +138,7 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
     return list({(item.place, item.message): item for item in found}.values())
 
 
-def size_refusal(
-    graph: Graph, chosen: list[Backend], height: int, width: int, batch: int
-) -> Problem | None:
+def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int) -> Problem | None:
     """What the backends cannot compute at one input size, though the network itself can."""
     values = at_size(graph, height, width, batch)
     for held in chosen:
@@ -164,9 +160,7 @@ class Coarse:
     reason: str
 
 
-def floors(
-    graph: Graph, chosen: list[Backend], height: int, width: int, batch: int, *, training: bool
-) -> list[Coarse]:
+def floors(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int, *, training: bool) -> list[Coarse]:
     """The ops whose float64 is coarser at this size and in this mode."""
     values = at_size(graph, height, width, batch)
     found = []
@@ -210,11 +204,7 @@ def _scope(instance: Instance, *, training: bool = False) -> Scope:
         if isinstance(value, tuple):
             names[name] = [substitute(item, instance.values) for item in value]
         else:
-            names[name] = (
-                value
-                if value is None or isinstance(value, str)
-                else substitute(value, instance.values)
-            )
+            names[name] = value if value is None or isinstance(value, str) else substitute(value, instance.values)
     for prefix, shape in (("in", instance.inputs()[0]), ("out", instance.shapes()[0])):
         names[f"{prefix}_size"] = list(shape[2:])
     return Scope(names, functions=FUNCTIONS_OF_FACTS)
@@ -230,13 +220,9 @@ def _reserved(graph: Graph, held: Backend) -> Iterator[Problem]:
     for module in graph.modules:
         definition = module.definition
         named = [(node.name, node.place, "node") for node in module.nodes]
+        named += [(item.name, definition.place("inputs", item.name, key=True), "input") for item in module.inputs]
         named += [
-            (item.name, definition.place("inputs", item.name, key=True), "input")
-            for item in module.inputs
-        ]
-        named += [
-            (item.name, definition.place("params", item.name, key=True), "parameter")
-            for item in module.arguments
+            (item.name, definition.place("params", item.name, key=True), "parameter") for item in module.arguments
         ]
         named.append((module.name, definition.place("class_name", key=True), "class"))
         for name, place, kind in named:

@@ -33,11 +33,7 @@ def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> C
     if expected is not None and expected != count:
         path = ("expect", "presets", preset, "parameters") if preset else ("expect", "parameters")
         message = f"{graph.name} has {count:,} parameters, and the spec expects {expected:,}"
-        found.append(
-            Problem(
-                "expectation", message, definition.place(*path), "", "mend the spec, or the figure"
-            )
-        )
+        found.append(Problem("expectation", message, definition.place(*path), "", "mend the spec, or the figure"))
     rule = size_rule(graph)
     if not rule.height.residues or not rule.width.residues:
         requirement = next(item for item in graph.root.requirements if not item.training)

@@ -24,22 +24,15 @@ class Shapes:
         self.globals = {"F", "nn", "Tensor", "init_weights", "pad_to", "crop", "centre_crop"}
         self.globals |= {module.name for module in graph.modules}
         rule = size_rule(graph)
-        self.even = (
-            rule.height.period if rule.height == rule.width and rule.height.residues == (0,) else 1
-        )
+        self.even = rule.height.period if rule.height == rule.width and rule.height.residues == (0,) else 1
 
     @cached_property
     def _values(self) -> dict[int, list[Mapping[Symbol, Number]]]:
         """The values that a class's symbols have in each of its instances."""
-        found: dict[int, list[Mapping[Symbol, Number]]] = {
-            id(self.graph.root): [self.graph.defaults()]
-        }
+        found: dict[int, list[Mapping[Symbol, Number]]] = {id(self.graph.root): [self.graph.defaults()]}
         for instance in instances(self.graph):
             if isinstance(instance.call, BlockCall):
-                values = {
-                    symbol: under(value, instance.values)
-                    for symbol, value in instance.call.values.items()
-                }
+                values = {symbol: under(value, instance.values) for symbol, value in instance.call.values.items()}
                 held = found.setdefault(id(instance.call.module), [])
                 if values not in held:
                     held.append(values)
@@ -49,10 +42,7 @@ class Shapes:
         """A shape in the module's terms; ``?`` for a size that depends on more than can be said briefly."""
         even = self.even if module is self.graph.root else 1
         axes = [size_text(size) for size in shape[:2]]
-        axes += [
-            size_text(self._size(module, size), even) if size is not None else "?"
-            for size in shape[2:]
-        ]
+        axes += [size_text(self._size(module, size), even) if size is not None else "?" for size in shape[2:]]
         return "(" + ", ".join(axis if len(axis) <= MAX_SIZE else "?" for axis in axes) + ")"
 
     def _size(self, module: Module, size: Number) -> Number:
@@ -106,9 +96,7 @@ def _shapes_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
     outputs = [(item.name, shapes.text(module, item.shape), item) for item in module.outputs]
     if not root:
         given = ", ".join(f"{name} {text}" if len(inputs) > 1 else text for name, text, _ in inputs)
-        returned = ", ".join(
-            f"{name} {text}" if len(outputs) > 1 else text for name, text, _ in outputs
-        )
+        returned = ", ".join(f"{name} {text}" if len(outputs) > 1 else text for name, text, _ in outputs)
         return paragraph(f"Shape: {given} -> {returned}".replace("?", "…"), 4)
     lines = [entry(name, text + (f", {doc}" if doc else ""), 8) for name, text, doc in inputs]
     for name, text, item in outputs:

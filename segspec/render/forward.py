@@ -83,9 +83,7 @@ class _Body:
         for index, node in enumerate(nodes):
             following = nodes[index + 1] if index + 1 < len(nodes) else None
             sources = [self._expression(tensor) for tensor in node.sources]
-            taps = sorted(
-                {tensor.upto for tensor in self.uses if tensor.node == node.name and tensor.upto}
-            )
+            taps = sorted({tensor.upto for tensor in self.uses if tensor.node == node.name and tensor.upto})
             if taps:
                 lines += self._tapped(node, sources, taps)
                 continue
@@ -117,19 +115,12 @@ class _Body:
 
     def _folds(self, tensor: Tensor, following: Node | None, code: str) -> bool:
         """Whether a value is written inside the next line: a layer before its normalisation or activation."""
-        if (
-            following is None
-            or self.uses[tensor] != 1
-            or following.sources != (tensor,)
-            or len(code) > MAX_LINE
-        ):
+        if following is None or self.uses[tensor] != 1 or following.sources != (tensor,) or len(code) > MAX_LINE:
             return False
         if isinstance(following.call, OpCall) and following.call.op.preserves_shape:
             return True
         # Of two modules in a row, the first is written inside the second where that hides no change of shape.
-        modules = isinstance(self.module.node(tensor.node).call, BlockCall) and isinstance(
-            following.call, BlockCall
-        )
+        modules = isinstance(self.module.node(tensor.node).call, BlockCall) and isinstance(following.call, BlockCall)
         return modules and following.call.outputs == (self.shape[tensor],)
 
     def _name(self, node: Node, tensor: Tensor) -> str:

@@ -52,9 +52,7 @@ def _environment(folder: Path) -> jinja2.Environment:
     environment.filters.update(
         unless=text.unless,
         operand=text.operand,
-        negative=lambda value: (
-            text.Code(f"-{text.operand(text.literal(value))}") if value != 0 else 0
-        ),
+        negative=lambda value: text.Code(f"-{text.operand(text.literal(value))}") if value != 0 else 0,
         pair=lambda value: value if isinstance(value, tuple | type(None)) else (value, value),
         tuple=tuple,
     )
@@ -65,10 +63,7 @@ def _scaled(name: str, ratios: Any) -> Any:
     """The height and width of a map times fractions, as code."""
     if ratios is None:
         return text.OMITTED
-    parts = [
-        f"{name}.shape[{axis}] * {top} // {bottom}"
-        for axis, (top, bottom) in zip((-2, -1), ratios, strict=True)
-    ]
+    parts = [f"{name}.shape[{axis}] * {top} // {bottom}" for axis, (top, bottom) in zip((-2, -1), ratios, strict=True)]
     return text.Code(f"({', '.join(parts)})")
 
 
@@ -83,10 +78,7 @@ class _Renderer:
     def source(self) -> str:
         """The source before formatting."""
         init = self._init()
-        classes = [
-            self._class(module, module is self.graph.root and init is not None)
-            for module in self.graph.modules
-        ]
+        classes = [self._class(module, module is self.graph.root and init is not None) for module in self.graph.modules]
         context = {
             "source": shown_name(self.graph.definition.file.path),
             "digest": self.graph.definition.file.digest()[:16],
@@ -169,10 +161,7 @@ class _Renderer:
                 groups[-1] = (code, groups[-1][1] + 1)
             else:
                 groups.append((code, 1))
-        return [
-            code if times == 1 else text.Code(f"*({code} for _ in range({times}))")
-            for code, times in groups
-        ]
+        return [code if times == 1 else text.Code(f"*({code} for _ in range({times}))") for code, times in groups]
 
     def expression(self, call: Call, name: str, inputs: list[str]) -> text.Code:
         """The expression that computes a node from its inputs' expressions."""
@@ -185,9 +174,7 @@ class _Renderer:
         macro = getattr(self.ops, call.op.name, None)
         if macro is None:
             raise fail("refused", f"{self.backend.title} has no macro for the op {call.op.name}")
-        return text.Code(
-            str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip()
-        )
+        return text.Code(str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip())
 
     # --- initialisation --------------------------------------------------------------------------
 
@@ -202,20 +189,13 @@ class _Renderer:
                 for slot in instance.call.op.slots(instance.call.inputs):
                     if slot.trainable:
                         slots.setdefault(instance.call.op.name, {}).setdefault(slot.name, slot.init)
-        rules = (
-            self.graph.definition.block.init
-            if isinstance(self.graph.definition.block, Spec)
-            else {}
-        )
+        rules = self.graph.definition.block.init if isinstance(self.graph.definition.block, Spec) else {}
         for op, present in slots.items():
-            chosen = {
-                name: rules.get(op, {}).get(name, default) for name, default in present.items()
-            }
+            chosen = {name: rules.get(op, {}).get(name, default) for name, default in present.items()}
             own = self.backend.default_init.get(op, {})
             chosen = {name: init for name, init in chosen.items() if own.get(name) != init}
             lines = [
-                self._fill(macros, init, f"{layer}.{self._tensor(op, name)}", name)
-                for name, init in chosen.items()
+                self._fill(macros, init, f"{layer}.{self._tensor(op, name)}", name) for name, init in chosen.items()
             ]
             if any(init.name == "fan_in_uniform" for init in chosen.values()):
                 lines.insert(0, str(macros.bound(op, f"{layer}.weight")))
@@ -277,11 +257,7 @@ def _init_doc(rules: Any) -> str:
         return "Start as He et al. (2015) propose for layers before a ReLU."
     if "xavier_normal" in names or "xavier_uniform" in names:
         return "Start as Glorot and Bengio (2010) propose."
-    return (
-        "Start from the same distributions in every framework."
-        if not rules
-        else "Start as the spec says."
-    )
+    return "Start from the same distributions in every framework." if not rules else "Start as the spec says."
 
 
 def _signature(module: Module) -> list[str]:
@@ -293,11 +269,7 @@ def _signature(module: Module) -> list[str]:
 
 
 def _setting(value: Any) -> str:
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else str(value).replace(" ", "").replace("\n", "")
-    )
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "").replace("\n", "")
 
 
 def _macros(module: Any) -> list[str]:

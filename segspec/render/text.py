@@ -39,11 +39,7 @@ OMITTED = _Omitted()
 
 def unless(value: Any, default: Any) -> Any:
     """Leave an argument out where it has the framework's default."""
-    same = (
-        type(value) is type(default)
-        or not isinstance(value, bool | Code)
-        and not isinstance(default, bool)
-    )
+    same = type(value) is type(default) or not isinstance(value, bool | Code) and not isinstance(default, bool)
     return OMITTED if value is OMITTED or (same and value == default) else value
 
 
@@ -70,11 +66,7 @@ def call(function: str, *args: Any, **options: Any) -> Code:
 
 def operand(code: str) -> str:
     """Code as an operand: in parentheses where it is itself an operation."""
-    return (
-        f"({code})"
-        if isinstance(ast.parse(code, mode="eval").body, ast.BinOp | ast.IfExp)
-        else code
-    )
+    return f"({code})" if isinstance(ast.parse(code, mode="eval").body, ast.BinOp | ast.IfExp) else code
 
 
 def value_of(value: Any) -> Any:
@@ -104,9 +96,7 @@ def size_text(size: Number, even: int = 1) -> str:
     if not isinstance(size, Sym) or not any(symbol.size for symbol in symbols_of(size)):
         return show(size)
     if even > 1:
-        units = {
-            symbol: even * _unit(symbol) for symbol in symbols_of(size) if symbol.name in ("H", "W")
-        }
+        units = {symbol: even * _unit(symbol) for symbol in symbols_of(size) if symbol.name in ("H", "W")}
         if (text := _divided(substitute(size, units), even)) is not None:
             return text
     return _rounded_up(size) or " + ".join(_term(*term) for term in size.terms).replace("+ -", "- ")
@@ -135,11 +125,7 @@ def _divided(size: Number, even: int) -> str | None:
     if not isinstance(size, Sym) or len(size.terms) != 1:
         return None
     ((monomial, coefficient),) = size.terms
-    if (
-        len(monomial) != 1
-        or not isinstance(monomial[0][0], Symbol)
-        or not isinstance(coefficient, int)
-    ):
+    if len(monomial) != 1 or not isinstance(monomial[0][0], Symbol) or not isinstance(coefficient, int):
         return None
     ratio = Fraction(coefficient, even)
     name = monomial[0][0].name
@@ -179,9 +165,7 @@ def paragraph(text: str, indent: int) -> str:
     """Prose, escaped for a docstring and wrapped; paragraphs are kept."""
     width = WIDTH - indent
     parts = [" ".join(part.split()) for part in text.strip().split("\n\n")]
-    return "\n\n".join(
-        textwrap.fill(_escaped(part), width, break_long_words=False) for part in parts
-    )
+    return "\n\n".join(textwrap.fill(_escaped(part), width, break_long_words=False) for part in parts)
 
 
 def entry(name: str, text: str, indent: int) -> str:

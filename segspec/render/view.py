@@ -30,16 +30,10 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
         else:
             view[name] = value_of(value)
     view |= {name: value_of(value) for name, value in op.derived(call.inputs).items()}
-    if (
-        view.get("stride") is not None
-        and view["stride"] == view.get("kernel_size")
-        and "pool" in op.name
-    ):
+    if view.get("stride") is not None and view["stride"] == view.get("kernel_size") and "pool" in op.name:
         view["stride"] = None
     scope = Scope(op.attributes())
-    view |= {
-        name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()
-    }
+    view |= {name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()}
     return view
 
 
@@ -54,10 +48,7 @@ def _sides(name: str, value: tuple[Number, ...] | None) -> dict[str, Any]:
     }
     return {
         **held,
-        **{
-            side: value_of(size)
-            for side, size in zip(("top", "bottom", "left", "right"), value, strict=True)
-        },
+        **{side: value_of(size) for side, size in zip(("top", "bottom", "left", "right"), value, strict=True)},
     }
 
 

@@ -73,15 +73,11 @@ def read(path: Any, name: str) -> Document:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise fail(
-            "unknown-spec", f"the file cannot be read: {error.strerror}", Place(name)
-        ) from None
+        raise fail("unknown-spec", f"the file cannot be read: {error.strerror}", Place(name)) from None
     try:
         return parse(raw.decode("utf-8-sig").replace("\r\n", "\n"), name)
     except UnicodeDecodeError:
-        raise fail(
-            "syntax", "the file is not UTF-8 text", Place(name), remedy="save it as UTF-8"
-        ) from None
+        raise fail("syntax", "the file is not UTF-8 text", Place(name), remedy="save it as UTF-8") from None
 
 
 class _Composer:
@@ -100,11 +96,7 @@ class _Composer:
             self.events: Iterator[Any] = iter(yaml.parse(self.text, Loader=yaml.CSafeLoader))
             self._next(), self._next()
             event = self._next()
-            data = (
-                None
-                if isinstance(event, yaml.StreamEndEvent | yaml.DocumentEndEvent)
-                else self._value(event, ())
-            )
+            data = None if isinstance(event, yaml.StreamEndEvent | yaml.DocumentEndEvent) else self._value(event, ())
             self._next()
             if isinstance(self._next(), yaml.DocumentStartEvent):
                 raise fail("syntax", "the file holds more than one document", Place(self.name))
@@ -117,9 +109,7 @@ class _Composer:
             raise fail("syntax", message, place) from None
         except yaml.YAMLError as error:
             message = str(error).split("\n")[0]
-            raise fail(
-                "syntax", f"the text cannot be read as YAML: {message}", Place(self.name)
-            ) from None
+            raise fail("syntax", f"the text cannot be read as YAML: {message}", Place(self.name)) from None
         if self.problems:
             raise SpecError(self.problems)
         return Document(self.name, self.text, data, self.keys, self.values)
@@ -144,9 +134,7 @@ class _Composer:
             self._spend(size, place)
             return value
         if event.tag not in (None, "!") and not isinstance(event, yaml.ScalarEvent):
-            raise fail(
-                "syntax", f"the tag {event.tag} has no meaning here", place, remedy="remove it"
-            )
+            raise fail("syntax", f"the tag {event.tag} has no meaning here", place, remedy="remove it")
         before = self.count
         if isinstance(event, yaml.ScalarEvent):
             value = self._scalar(event, place)
@@ -184,9 +172,7 @@ class _Composer:
 
     def _scalar(self, event: Any, place: Place) -> Any:
         if event.tag not in (None, "!"):
-            raise fail(
-                "syntax", f"the tag {event.tag} has no meaning here", place, remedy="remove it"
-            )
+            raise fail("syntax", f"the tag {event.tag} has no meaning here", place, remedy="remove it")
         if not event.implicit[0]:
             return event.value
         for pattern, convert in _SCALARS:
@@ -197,6 +183,4 @@ class _Composer:
     def _spend(self, values: int, place: Place) -> None:
         self.count += values
         if self.count > MAX_VALUES:
-            raise fail(
-                "limit", f"the file holds more than {MAX_VALUES:,} values, aliases counted", place
-            )
+            raise fail("limit", f"the file holds more than {MAX_VALUES:,} values, aliases counted", place)

@@ -116,9 +116,7 @@ class _Loader:
         problems: list[Problem] = []
         file.definitions[""] = Definition(file.spec.name or path.stem, file.spec, file)
         for block_name, block in file.spec.blocks.items():
-            file.definitions[block_name] = Definition(
-                block_name, block, file, ("blocks", block_name)
-            )
+            file.definitions[block_name] = Definition(block_name, block, file, ("blocks", block_name))
         for wanted, names in file.spec.imports.items():
             try:
                 self._import(file, wanted, names)
@@ -143,9 +141,7 @@ class _Loader:
         found = next((path for path in candidates if path.is_file()), None)
         if found is None:
             known = [
-                path.relative_to(root).as_posix()
-                for root in (file.path.parent, zoo.SPECS)
-                for path in _specs(root)
+                path.relative_to(root).as_posix() for root in (file.path.parent, zoo.SPECS) for path in _specs(root)
             ]
             raise fail(
                 "import",
@@ -162,11 +158,7 @@ class _Loader:
             )
         other = self.file(found, wanted)
         file.imports.append(other)
-        exported = {
-            key: definition
-            for key, definition in other.definitions.items()
-            if definition.file is other
-        }
+        exported = {key: definition for key, definition in other.definitions.items() if definition.file is other}
         network = exported.pop("")
         if other.spec.nodes:
             exported[network.name] = network
@@ -233,9 +225,7 @@ def _problem(item: Any, read: document.Document) -> Problem:
         )
     if item["type"] == "missing":
         key = str(item["loc"][-1])
-        return Problem(
-            "schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:"
-        )
+        return Problem("schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:")
     return Problem("schema", _lowered(item["msg"]), read.place(path), node)
 
 
@@ -258,9 +248,7 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
                 held = held[path[-1]]
                 single = not isinstance(held, list)
             continue
-        if single and isinstance(
-            part, int
-        ):  # a loop's body may be one element without a list around it
+        if single and isinstance(part, int):  # a loop's body may be one element without a list around it
             single = False
             continue
         if isinstance(held, dict) and isinstance(part, int) and part < len(held):
@@ -268,15 +256,11 @@ def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
             if not part.startswith(("for ", "if ")):
                 nodes.append(part)
         if isinstance(held, dict) and part in held:
-            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(
-                str(part), model
-            )
+            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(str(part), model)
             if len(path) == 1 and path[0] == "blocks":
                 nodes.append(str(part))
         elif not (isinstance(held, list) and isinstance(part, int) and part < len(held)):
-            model = {"outputs": "Output", "references": "Citation"}.get(
-                str(path[-1]) if path else "", model
-            )
+            model = {"outputs": "Output", "references": "Citation"}.get(str(path[-1]) if path else "", model)
             break
         path.append(part)
         held = held[part]
@@ -340,11 +324,7 @@ def _check(file: File) -> list[Problem]:
                     )
                 )
     if "" not in used_blocks:  # a template may name any block
-        unused = [
-            (name, ("blocks", name))
-            for name in spec.blocks
-            if spec.nodes and name not in used_blocks
-        ]
+        unused = [(name, ("blocks", name)) for name in spec.blocks if spec.nodes and name not in used_blocks]
         unused += [
             (name, ("import", wanted, index))
             for wanted, names in spec.imports.items()

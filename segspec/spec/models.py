@@ -45,17 +45,13 @@ WAYS = ("op", "block", "sequence", "apply")
 class Model(BaseModel):
     """Base of all: immutable, closed."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True)
 
 
 def error(code: str, message: str, remedy: str = "") -> PydanticCustomError:
     """An error that keeps segspec's code and remedy on its way through Pydantic."""
     # Pydantic fills {braces} in messages; what a user wrote may hold some.
-    return PydanticCustomError(
-        "segspec", "{message}", {"message": message, "code": code, "remedy": remedy}
-    )
+    return PydanticCustomError("segspec", "{message}", {"message": message, "code": code, "remedy": remedy})
 
 
 def _name(value: str) -> str:
@@ -92,13 +88,9 @@ def _text(value: Any) -> Any:
 
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
-Word: TypeAlias = Annotated[
-    Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})
-]
+Word: TypeAlias = Annotated[Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})]
 AnyValue: TypeAlias = Annotated[Value, BeforeValidator(Value), WithJsonSchema({})]
-Ref: TypeAlias = Annotated[
-    References, BeforeValidator(_references), WithJsonSchema({"type": "string"})
-]
+Ref: TypeAlias = Annotated[References, BeforeValidator(_references), WithJsonSchema({"type": "string"})]
 Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed)]
 
 
@@ -127,9 +119,7 @@ def _parameter(value: Any) -> Any:
     if isinstance(value, str) and value in TYPES:
         return {"type": value}
     if isinstance(value, dict):
-        if unknown := [
-            key for key in value if key not in ("type", "default", "doc", "choices", "minimum")
-        ]:
+        if unknown := [key for key in value if key not in ("type", "default", "doc", "choices", "minimum")]:
             raise error(
                 "schema",
                 f"a parameter has no '{unknown[0]}'",
@@ -195,10 +185,7 @@ class Input(Model):
 
 def _inputs(value: Any) -> Any:
     if isinstance(value, dict):
-        return [
-            {"name": name, **(given if isinstance(given, dict) else {"": given})}
-            for name, given in value.items()
-        ]
+        return [{"name": name, **(given if isinstance(given, dict) else {"": given})} for name, given in value.items()]
     return [{"name": name} for name in value] if isinstance(value, list) else value
 
 
@@ -228,9 +215,7 @@ def _outputs(value: Any) -> Any:
     return value
 
 
-def _named_outputs(
-    value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]
-) -> Iterator[Any]:
+def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]) -> Iterator[Any]:
     for name, given in value.items():
         if name.startswith("if ") and isinstance(given, dict):
             yield from _named_outputs(given, (*path, name), [*tests, Expression(name[3:])])
@@ -238,9 +223,7 @@ def _named_outputs(
             yield _output(name, given, (*path, name), tests)
 
 
-def _output(
-    name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]
-) -> Any:
+def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]) -> Any:
     fields = {"name": name, "<path>": path, "<tests>": tests}
     return {**fields, **given} if isinstance(given, dict) else {**fields, "from": given}
 
@@ -300,9 +283,7 @@ def _attribute(kind: Kind, required: bool) -> Any:
     elif kind.word:
         held = Word
     else:
-        held = Annotated[
-            Value, BeforeValidator(_literal(kind)), WithJsonSchema({"description": kind.expected})
-        ]
+        held = Annotated[Value, BeforeValidator(_literal(kind)), WithJsonSchema({"description": kind.expected})]
     return (held, ...) if required else (held | None, None)
 
 
@@ -337,23 +318,17 @@ def op_models() -> dict[str, type[OpNode]]:
 def _one_way(value: Any) -> Any:
     """Check that a node says one way to compute it, before its model is chosen by that."""
     if not isinstance(value, dict):
-        raise error(
-            "schema", f"expected a node, found {value!r}", "a node is a mapping, such as {op: relu}"
-        )
+        raise error("schema", f"expected a node, found {value!r}", "a node is a mapping, such as {op: relu}")
     ways = [key for key in WAYS if key in value]
     if len(ways) != 1:
         if not ways:
-            near = next(
-                (suggest(key, WAYS) for key in value if "did you mean" in suggest(key, WAYS)), ""
-            )
+            near = next((suggest(key, WAYS) for key in value if "did you mean" in suggest(key, WAYS)), "")
             raise error(
                 "schema",
                 "a node needs one of op, block, sequence and apply",
                 near or "write {op: relu}",
             )
-        raise error(
-            "schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it"
-        )
+        raise error("schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it")
     if ways == ["op"] and value["op"] not in OPS:
         raise error(
             "unknown-op",
@@ -375,9 +350,7 @@ _MEMBERS += [
     Annotated[SequenceNode, Tag("<sequence>")],
     Annotated[ApplyNode, Tag("<apply>")],
 ]
-AnyNode: TypeAlias = Annotated[
-    Union[tuple(_MEMBERS)], Discriminator(_tag), BeforeValidator(_one_way)
-]  # type: ignore[valid-type]  # noqa: UP007
+AnyNode: TypeAlias = Annotated[Union[tuple(_MEMBERS)], Discriminator(_tag), BeforeValidator(_one_way)]  # type: ignore[valid-type]  # noqa: UP007
 
 
 class ElementStatement(Model):
@@ -413,20 +386,14 @@ def _elements(value: Any) -> Any:
 
 
 def _element(value: Any) -> Any:
-    if (
-        isinstance(value, dict)
-        and len(value) == 1
-        and next(iter(value)).startswith(("for ", "if "))
-    ):
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith(("for ", "if ")):
         ((key, inner),) = value.items()
         made = _statement(key, inner)
         return {**made, "kind": {"<loop>": "<each>", "<condition>": "<where>"}[made["kind"]]}
     return {"kind": "<element>", "<value>": value}
 
 
-AnyElement: TypeAlias = Annotated[
-    ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")
-]
+AnyElement: TypeAlias = Annotated[ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")]
 Elements: TypeAlias = Annotated[list[AnyElement], BeforeValidator(_elements), Field(min_length=1)]
 
 
@@ -463,9 +430,7 @@ class ConditionStatement(Statement):
 
 def _body(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise error(
-            "schema", f"expected nodes, found {value!r}", "nodes are a mapping from names to nodes"
-        )
+        raise error("schema", f"expected nodes, found {value!r}", "nodes are a mapping from names to nodes")
     return [_statement(key, entry) for key, entry in value.items()]
 
 
@@ -492,9 +457,7 @@ def _statement(key: str, value: Any) -> dict[str, Any]:
     return {"kind": "<node>", "key": key, "name": key, "<value>": value}
 
 
-AnyStatement: TypeAlias = Annotated[
-    NodeStatement | LoopStatement | ConditionStatement, Field(discriminator="kind")
-]
+AnyStatement: TypeAlias = Annotated[NodeStatement | LoopStatement | ConditionStatement, Field(discriminator="kind")]
 Body: TypeAlias = Annotated[list[AnyStatement], BeforeValidator(_body)]
 AnyParameter: TypeAlias = Annotated[Parameter, BeforeValidator(_parameter)]
 Init: TypeAlias = dict[str, dict[str, AnyInitializer]]
@@ -508,9 +471,7 @@ class Block(Model):
     references: list[Citation] = []
     params: dict[Name, AnyParameter] = {}
     let: dict[Name, AnyValue] = {}
-    inputs: Annotated[list[Input], BeforeValidator(_inputs)] = Field(
-        default=["x"], validate_default=True
-    )
+    inputs: Annotated[list[Input], BeforeValidator(_inputs)] = Field(default=["x"], validate_default=True)
     nodes: Body = []
     outputs: Annotated[list[Output], BeforeValidator(_outputs)] = []
 

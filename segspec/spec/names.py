@@ -9,9 +9,7 @@ IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 MAX_LENGTH = 80
 
 # What every generated module uses from Python itself; a parameter or a class of this name would hide it.
-PYTHON = frozenset(
-    {"self", "super", "int", "float", "bool", "str", "tuple", "list", "range", "isinstance", "math"}
-)
+PYTHON = frozenset({"self", "super", "int", "float", "bool", "str", "tuple", "list", "range", "isinstance", "math"})
 
 
 def objection(name: str) -> str:

@@ -30,9 +30,7 @@ def entries(graph: Graph) -> list[Entry]:
                 shape = tuple(int(size) for size in slot.shape)  # type: ignore[arg-type]
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = f"{instance.path}.{slot.name}"
-                    found.append(
-                        Entry(name, slot.name, instance.call.op.name, shape, slot.trainable)
-                    )
+                    found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable))
     return found
 
 
@@ -43,7 +41,5 @@ def placement(graph: Graph, backend: Backend) -> list[dict[str, Any]]:
         facts = backend.facts(entry.op)
         key = entry.name.removesuffix(entry.slot) + facts.state.get(entry.slot, entry.slot)
         transposed = entry.slot in facts.transposed
-        placed.append(
-            {"name": entry.name, "key": key, "transposed": transposed, "trainable": entry.trainable}
-        )
+        placed.append({"name": entry.name, "key": key, "transposed": transposed, "trainable": entry.trainable})
     return placed

@@ -1,0 +1,45 @@
+"""What must hold at a node: refused at once where it cannot, kept where that depends on symbols."""
+
+from __future__ import annotations
+
+from segspec.algebra.symbols import Number, Undecided, symbols_of
+from segspec.errors import Place, SpecError
+from segspec.graph.frame import Frame, NeedsValue
+from segspec.graph.model import Module, Requirement
+
+
+class Require:
+    """Collects what must hold at one node; what cannot hold is a problem at once."""
+
+    def __init__(self, kept: list[Requirement], place: Place, node: str) -> None:
+        self.kept = kept
+        self.place = place
+        self.node = node
+
+    def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
+        self.add(Requirement("==", left, right, message, remedy, self.place, self.node))
+
+    def at_least(self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
+        self.add(Requirement(">=", value, minimum, message, remedy, self.place, self.node, training))
+
+    def add(self, requirement: Requirement) -> None:
+        """Keep a requirement that is open; raise for one that cannot hold."""
+        try:
+            if not requirement.holds():
+                raise SpecError(requirement.problem())
+        except Undecided:
+            self.kept.append(requirement)
+
+
+def settle(frame: Frame, module: Module) -> None:
+    """Hold the network's own parameters to what its forms left open and no image size can decide."""
+    problems = []
+    for requirement in module.requirements:
+        symbols = symbols_of(requirement.left) | symbols_of(requirement.right)
+        if any(symbol.size for symbol in symbols):
+            continue
+        if requirement.under(frame.actual).holds():
+            raise NeedsValue(frame, symbols)
+        problems.append(requirement.problem())
+    if problems:
+        raise SpecError(problems)
