@@ -15,6 +15,7 @@ from segspec.errors import Problem, SpecError, fail
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
     from segspec.render.backend import Backend
+    from segspec.render.check import Checked
     from segspec.spec.load import Definition
 
 FINE, DIFFERENT, WRONG = 0, 1, 2
@@ -197,7 +198,8 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
         names = list(networks())
     elif not names:
         raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
-    found, problems = [], []
+    found: list[tuple[Definition, list[str]]] = []
+    problems: list[Problem] = []
     for name in names:
         try:
             definition = load(name)
@@ -236,29 +238,23 @@ def _list(options: argparse.Namespace) -> int:
     from segspec.spec.models import Spec
     from segspec.spec.zoo import networks
 
-    found = []
-    for name in networks():
-        block = load(name).block
-        assert isinstance(block, Spec)
-        found.append(
-            {
-                "name": name,
-                "title": block.title,
-                "parameters": block.expect.parameters,
-                "presets": list(block.presets),
-            }
-        )
+    blocks = {name: load(name).block for name in networks()}
+    found = [(name, block) for name, block in blocks.items() if isinstance(block, Spec)]
     if options.json:
-        print(json.dumps(found, indent=2))
+        held = [
+            {"name": name, "title": block.title, "parameters": block.expect.parameters, "presets": list(block.presets)}
+            for name, block in found
+        ]
+        print(json.dumps(held, indent=2))
     else:
         rows = [
             [
-                item["name"],
-                item["title"],
-                f"{item['parameters']:,}" if item["parameters"] else "",
-                ", ".join(item["presets"]),
+                name,
+                block.title,
+                f"{block.expect.parameters:,}" if block.expect.parameters else "",
+                ", ".join(block.presets),
             ]
-            for item in found
+            for name, block in found
         ]
         print(table(["name", "network", "parameters", "presets"], rows, right="  r "))
     return FINE
@@ -268,7 +264,8 @@ def _check(options: argparse.Namespace) -> int:
     from segspec.render.check import check
 
     settings = _settings(options)
-    results, problems = [], []
+    results: list[Checked] = []
+    problems: list[Problem] = []
     for definition, presets in _definitions(options):
         wanted = presets
         if not options.preset and not settings:
@@ -347,12 +344,13 @@ def _show(options: argparse.Namespace) -> int:
 
     (graph,) = _graphs(options)
     size = options.size or nearest_size(graph, 512)
-    problem = size_problem(graph, *size, 1, training=False)
+    height, width = size
+    problem = size_problem(graph, height, width, 1, training=False)
     if problem:
         raise SpecError(problem)
     if options.json:
         nodes = [{**vars(line), "shapes": list(line.shapes)} for line in lines(graph, size, options.depth)]
-        top = [line for line in lines(graph, size, 1)]
+        top = lines(graph, size, 1)
         totals = {
             "parameters": sum(line.parameters for line in top),
             "macs": sum(line.macs for line in top),

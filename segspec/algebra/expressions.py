@@ -439,7 +439,9 @@ class _Evaluator:
 
     def _listcomp(self, node: ast.ListComp | ast.GeneratorExp) -> list[Any]:
         scopes = self.loop(node.generators, self.scope)
-        return _bounded([_Evaluator(scope, self.text).run(node.elt) for scope in scopes])
+        items = [_Evaluator(scope, self.text).run(node.elt) for scope in scopes]
+        _bounded(items)
+        return items
 
     _generatorexp = _listcomp
 
@@ -528,8 +530,8 @@ def _power(base: Number, exponent: Number) -> Number:
         raise OverflowError
     if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
         return Fraction(1) / base**-exponent
-    result: Number = base**exponent
-    return result
+    powered: Number = base**exponent  # type: ignore[assignment,unused-ignore]
+    return powered
 
 
 def _divided(left: Number, right: Number) -> Number:

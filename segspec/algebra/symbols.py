@@ -251,6 +251,14 @@ def concrete(value: Number) -> Plain:
     return value
 
 
+def whole(value: Number) -> int:
+    """The plain whole number; :class:`Undecided` if symbols stand in the way, ``ValueError`` if it is none."""
+    plain = concrete(value)
+    if plain != int(plain):
+        raise ValueError(f"{show(value)} is not a whole number")
+    return int(plain)
+
+
 def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
     """The number with every symbol in ``values`` replaced, simplified anew."""
     if not isinstance(value, Sym) or not any(symbol in values for symbol in _symbols(value)):
@@ -291,7 +299,8 @@ def show(value: object) -> str:
         return repr(value)
     pieces: list[tuple[bool, str]] = []
     for monomial, coefficient in value.terms:
-        pieces.append((coefficient < 0, _show_term(monomial, abs(coefficient))))
+        size = -coefficient if coefficient < 0 else coefficient
+        pieces.append((coefficient < 0, _show_term(monomial, size)))
     pieces.sort(key=lambda piece: piece[0])  # stable: a sum starts with what is added
     negative, text = pieces[0]
     text = f"-{text}" if negative else text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Paddle:
     """See :class:`worker.Framework`."""
 
     def build(self, network: type, dtype: str) -> Any:
-        paddle.set_default_dtype(dtype)
+        paddle.set_default_dtype(dtype)  # type: ignore[arg-type]  # its type is a list of literals
         return network()
 
     def load(self, network: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -38,7 +39,7 @@ class Paddle:
         network.train() if train else network.eval()
         for path, layer in network.named_sublayers():
             if isinstance(layer, nn.Dropout | nn.Dropout2D):
-                layer.forward = _held(layer, path)
+                vars(layer)["forward"] = _held(layer, path)
         tensors = [paddle.to_tensor(array, stop_gradient=not gradients) for array in inputs]
         with paddle.set_grad_enabled(gradients):
             returned = network(*tensors)
@@ -59,7 +60,7 @@ class Paddle:
         return [output.numpy() for output in outputs], found
 
 
-def _held(layer: Any, path: str) -> Any:
+def _held(layer: Any, path: str) -> Callable[[Any], Any]:
     """A dropout's forward with the mask that every backend draws."""
 
     def forward(x: Any) -> Any:

@@ -91,7 +91,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any]) -> list[
             inputs = [held[name].astype(dtype) for name in held.files]
         train = run["mode"] == "train"
         outputs, gradients = framework.run(network, inputs, train=train, gradients=run.get("gradients", False))
-        arrays = {f"output {index}": array for index, array in enumerate(outputs)}
+        arrays: dict[str, Any] = {f"output {index}": array for index, array in enumerate(outputs)}
         state = framework.state(network)
         for entry in module["state"]:
             gradient = gradients.get(entry["key"])
@@ -109,7 +109,8 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any]) -> list[
 def _import(path: Path) -> type:
     """The network's class of a generated module: the first name that it exports."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec and spec.loader
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
     spec.loader.exec_module(module)

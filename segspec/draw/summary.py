@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from segspec.algebra.symbols import whole
 from segspec.draw.table import table
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import ApplyCall, BlockCall, Graph, OpCall
@@ -29,8 +30,8 @@ def lines(graph: Graph, size: tuple[int, int], depth: int) -> list[Line]:
     measured = list(instances(graph, at_size(graph, *size)))
     totals: dict[str, list[int]] = {}
     for instance in measured:
-        held = sum(int(product(slot.shape)) for slot in instance.slots() if slot.trainable)  # type: ignore[arg-type]
-        cost = int(instance.macs())  # type: ignore[arg-type]
+        held = sum(whole(product(slot.shape)) for slot in instance.slots() if slot.trainable)
+        cost = whole(instance.macs())
         parts = instance.path.split(".")
         for end in range(1, len(parts) + 1):
             total = totals.setdefault(".".join(parts[:end]), [0, 0])

@@ -14,7 +14,7 @@ from segspec.graph.model import ApplyCall, BlockCall, Call, Module, Node, OpCall
 from segspec.graph.references import Reader
 from segspec.graph.requirements import Require
 from segspec.graph.restrict import default_outputs
-from segspec.graph.values import kind_text, remedy, typed
+from segspec.graph.values import choices_text, kind_text, typed
 from segspec.ops import OPS, Shape
 from segspec.ops.attributes import kind_of
 from segspec.spec import models
@@ -359,7 +359,7 @@ class Site(Reader):
             try:
                 given[key] = typed(key, value, parameter)
             except ValueError as error:
-                raise fail("argument", str(error), place, node=where, remedy=remedy(parameter)) from None
+                raise fail("argument", str(error), place, node=where, remedy=choices_text(parameter)) from None
         return given
 
     def _apply(self, written: models.ApplyNode, shapes: list[Shape]) -> ApplyCall:

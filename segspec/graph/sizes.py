@@ -131,7 +131,7 @@ def _period(value: Number) -> int:
 def _reach(value: Number) -> int:
     """From which size on the requirement is periodic at the latest: a bound from its constants."""
     if not isinstance(value, Sym):
-        return int(abs(value)) + 1
+        return math.ceil(value if value > 0 else -value) + 1
     total = 1
     for monomial, coefficient in value.terms:
         inner = 1
@@ -140,7 +140,7 @@ def _reach(value: Number) -> int:
                 inner *= _reach(atom.over) * (atom.under if isinstance(atom.under, int) else 1)
             elif isinstance(atom, Function):
                 inner *= sum(_reach(arg) for arg in atom.args)
-        total += int(abs(coefficient)) * inner
+        total += _reach(coefficient) * inner
     return total
 
 

@@ -63,7 +63,7 @@ def root_values(definition: Definition, settings: Mapping[str, Any], preset: str
                     str(error),
                     place,
                     "",
-                    remedy(parameter),
+                    choices_text(parameter),
                 )
             )
     if problems:
@@ -81,7 +81,7 @@ def typed(name: str, value: Any, parameter: models.Parameter) -> Any:
             raise ValueError(f"'{name}' is a whole number, not {show(value)}") from None
     elif kind == "float" and isinstance(value, int | float | Fraction | Sym) and not isinstance(value, bool):
         value = float(value) if isinstance(value, Fraction) else value
-    elif not isinstance(value, {"float": float, "bool": bool | Sym, "str": str, "list": list}[kind]):  # type: ignore[arg-type]
+    elif not isinstance(value, _TYPES[kind]):
         raise ValueError(f"'{name}' is {kind_text(kind)}, not {show(value)}")
     if parameter.choices is not None and not isinstance(value, Sym) and value not in parameter.choices:
         raise ValueError(f"'{name}' cannot be {show(value)}")
@@ -90,7 +90,10 @@ def typed(name: str, value: Any, parameter: models.Parameter) -> Any:
     return value
 
 
-def remedy(parameter: models.Parameter) -> str:
+_TYPES: dict[str, tuple[type, ...]] = {"float": (float, Sym), "bool": (bool, Sym), "str": (str,), "list": (list,)}
+
+
+def choices_text(parameter: models.Parameter) -> str:
     """What a parameter can be."""
     if parameter.choices:
         return "choices: " + ", ".join(map(str, parameter.choices))

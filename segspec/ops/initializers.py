@@ -1,7 +1,7 @@
 """How parameters start: each distribution declared once, in PyTorch's sense of fan.
 
 He, Zhang, Ren, Sun 2015 (kaiming); Glorot, Bengio 2010 (xavier). For a weight of canonical shape
-(a, b, \\*kernel), fan-in is b·\\|kernel\\| and fan-out a·\\|kernel\\|, as in ``torch.nn.init``.
+(a, b, *kernel), fan-in is b·|kernel| and fan-out a·|kernel|, as in ``torch.nn.init``.
 """
 
 from __future__ import annotations
@@ -98,7 +98,8 @@ INITIALIZERS: dict[str, type[Initializer]] = {
 def _read(value: Any) -> Any:
     if isinstance(value, Initializer):
         return value
-    name, options = value, {}
+    name: Any = value
+    options: dict[str, Any] = {}
     if isinstance(value, dict) and len(value) == 1:
         ((name, options),) = value.items()
     if not isinstance(name, str) or name not in INITIALIZERS or not isinstance(options, dict):

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,14 +93,11 @@ def run(backend: Backend, modules: Mapping[str, tuple[Graph, str]], runs: Mappin
         for index, (module, (graph, source)) in enumerate(modules.items()):
             stem = f"m{index}"
             (folder / f"{stem}.py").write_text(source, encoding="utf-8")
-            np.savez(
-                folder / f"{stem}-weights.npz",
-                **{entry.name: seeded.weight(entry) for entry in entries(graph)},
-            )
+            _save(folder / f"{stem}-weights.npz", {entry.name: seeded.weight(entry) for entry in entries(graph)})
             asked = []
             for number, item in enumerate(runs[module]):
                 file = f"{stem}-inputs{number}.npz"
-                np.savez(folder / file, **dict(item.inputs))
+                _save(folder / file, item.inputs)
                 asked.append(
                     {
                         "id": str(number),
@@ -121,6 +119,11 @@ def run(backend: Backend, modules: Mapping[str, tuple[Graph, str]], runs: Mappin
         (folder / "job.json").write_text(json.dumps({"modules": job}), encoding="utf-8")
         stopped = _process(backend, folder)
         return _collect(folder, list(modules), runs, stopped)
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    named: dict[str, Any] = dict(arrays)  # NumPy's types take a plain dict of arrays for its options
+    np.savez(path, **named)
 
 
 def _process(backend: Backend, folder: Path) -> str:

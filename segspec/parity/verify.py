@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from segspec.algebra.symbols import substitute
+from segspec.algebra.symbols import substitute, whole
 from segspec.errors import SpecError, fail
 from segspec.graph.instances import at_size, instances, resolve
 from segspec.graph.model import Graph, ModuleOutput, OpCall
@@ -102,7 +102,7 @@ def verify(graph: Graph, backends: Sequence[Backend], sizes: Sequence[Size], bat
 def _inputs(graph: Graph, height: int, width: int, batch: int) -> dict[str, np.ndarray]:
     values = at_size(graph, height, width, batch)
     shapes = {item.name: resolve(item.shape, values) for item in graph.root.inputs}
-    return {name: seeded.image(name, tuple(map(int, shape))) for name, shape in shapes.items()}  # type: ignore[arg-type]
+    return {name: seeded.image(name, tuple(map(whole, shape))) for name, shape in shapes.items()}
 
 
 class _Pair:
@@ -135,7 +135,7 @@ class _Pair:
             held = self.arrays(size, mode, dtype)
             for index, output in enumerate(outputs):
                 key = f"output {index}"
-                shape = tuple(map(int, resolve(output.shape, values)))  # type: ignore[arg-type]
+                shape = tuple(map(whole, resolve(output.shape, values)))
                 left, right = (arrays.get(key) for arrays in held)
                 yield self._row(
                     size,
@@ -261,7 +261,7 @@ def relative(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def _seeded(path: str, slot: Any) -> np.ndarray:
-    shape = tuple(map(int, slot.shape))
+    shape = tuple(map(whole, slot.shape))
     return seeded.weight(Entry(f"{path}.{slot.name}", slot.name, "", shape, slot.trainable)).astype("float64")
 
 

@@ -8,7 +8,7 @@ float64 is not float64 (``floors``), and what its training does otherwise (``div
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -237,5 +237,5 @@ def _float32(value: float) -> float:
     return rounded
 
 
-FUNCTIONS_OF_FACTS = {**FUNCTIONS, "dyadic": _dyadic, "float32": _float32}
+FUNCTIONS_OF_FACTS: dict[str, Callable[..., Any]] = {**FUNCTIONS, "dyadic": _dyadic, "float32": _float32}
 """What the expressions of ``backend.yaml`` may call."""

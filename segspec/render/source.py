@@ -6,7 +6,9 @@ folded into one line and what is imported are computed here and in :mod:`segspec
 
 from __future__ import annotations
 
+import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
@@ -79,7 +81,7 @@ class _Renderer:
         """The source before formatting."""
         init = self._init()
         classes = [self._class(module, module is self.graph.root and init is not None) for module in self.graph.modules]
-        context = {
+        context: dict[str, Any] = {
             "source": shown_name(self.graph.definition.file.path),
             "digest": self.graph.definition.file.digest()[:16],
             "command": self._command(),
@@ -303,6 +305,7 @@ def _formatted(sources: list[str]) -> list[str]:
 
 @lru_cache(maxsize=1)
 def _ruff() -> str:
-    from ruff.__main__ import find_ruff_bin
-
-    return str(find_ruff_bin())
+    found = shutil.which("ruff", path=str(Path(sys.executable).parent)) or shutil.which("ruff")
+    if found is None:
+        raise fail("output", "ruff, which formats generated code, is not installed", remedy="pip install ruff")
+    return found

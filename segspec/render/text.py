@@ -39,8 +39,9 @@ OMITTED = _Omitted()
 
 def unless(value: Any, default: Any) -> Any:
     """Leave an argument out where it has the framework's default."""
-    same = type(value) is type(default) or not isinstance(value, bool | Code) and not isinstance(default, bool)
-    return OMITTED if value is OMITTED or (same and value == default) else value
+    if value is OMITTED or isinstance(value, bool) is not isinstance(default, bool):
+        return value
+    return OMITTED if not isinstance(value, Code) and value == default else value
 
 
 def literal(value: Any) -> str:

@@ -214,18 +214,12 @@ def _problem(item: Any, read: document.Document) -> Problem:
     if isinstance(cause, ExpressionError):
         return Problem(cause.code, str(cause), read.place(path), node, cause.remedy)
     if item["type"] == "extra_forbidden":
-        key = str(item["loc"][-1])
-        known = _known_keys(model)
-        return Problem(
-            "schema",
-            f"'{key}' has no meaning here",
-            read.place(path, key=True),
-            node,
-            suggest(key, known, what="known keys"),
-        )
+        last = str(item["loc"][-1])
+        near = suggest(last, _known_keys(model), what="known keys")
+        return Problem("schema", f"'{last}' has no meaning here", read.place(path, key=True), node, near)
     if item["type"] == "missing":
-        key = str(item["loc"][-1])
-        return Problem("schema", f"'{key}' is missing", read.place(path, key=True), node, f"add {key}:")
+        last = str(item["loc"][-1])
+        return Problem("schema", f"'{last}' is missing", read.place(path, key=True), node, f"add {last}:")
     return Problem("schema", _lowered(item["msg"]), read.place(path), node)
 
 
@@ -324,7 +318,9 @@ def _check(file: File) -> list[Problem]:
                     )
                 )
     if "" not in used_blocks:  # a template may name any block
-        unused = [(name, ("blocks", name)) for name in spec.blocks if spec.nodes and name not in used_blocks]
+        unused: list[tuple[str, document.Path]] = [
+            (name, ("blocks", name)) for name in spec.blocks if spec.nodes and name not in used_blocks
+        ]
         unused += [
             (name, ("import", wanted, index))
             for wanted, names in spec.imports.items()

@@ -309,8 +309,7 @@ def op_models() -> dict[str, type[OpNode]]:
             f"{declared.__name__}Node",
             __base__=OpNode,
             __doc__=declared.__doc__,
-            op=(Literal[name], ...),
-            **attributes,
+            **{"op": (Literal[name], ...), **attributes},
         )
     return models
 

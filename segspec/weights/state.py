@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from segspec.algebra.symbols import whole
 from segspec.graph.instances import instances
 from segspec.graph.model import Graph, OpCall
 from segspec.render.backend import Backend
@@ -27,7 +28,7 @@ def entries(graph: Graph) -> list[Entry]:
     for instance in instances(graph):
         if isinstance(instance.call, OpCall):
             for slot in instance.slots():
-                shape = tuple(int(size) for size in slot.shape)  # type: ignore[arg-type]
+                shape = tuple(map(whole, slot.shape))
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = f"{instance.path}.{slot.name}"
                     found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable))
