@@ -11,7 +11,8 @@ from segspec.parity.verify import Row
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """The table, what its notes mean below it, and the verdict."""
+    """The table, its notes below it, and the verdict."""
+    notes = list(dict.fromkeys(row.note for row in rows if row.note))
     cells = [
         [
             row.spec,
@@ -22,23 +23,17 @@ def as_text(rows: Sequence[Row]) -> str:
             "×".join(map(str, row.shape)),
             "–" if row.error is None else f"{row.error:.1e}",
             f"{row.limit:.1e}",
-            "ok" if row.ok else "DIFFERS",
+            ("ok" if row.ok else "DIFFERS") + (f" [{notes.index(row.note) + 1}]" if row.note else ""),
         ]
         for row in rows
     ]
     head = ["spec", "size", "mode", "dtype", "output", "shape", "error", "limit", ""]
     parts = [table(head, cells, right="      rr")]
-    parts += [f"{row.spec} {row.size} {row.mode} {row.dtype} {row.output}: {row.note}" for row in rows if _noted(row)]
+    parts += [f"[{index}] {note}" for index, note in enumerate(notes, 1)]
     wrong = sum(not row.ok for row in rows)
     pairs = " and ".join(dict.fromkeys(name for row in rows for name in row.backends))
-    parts.append(
-        f"{pairs}: {len(rows) - wrong} of {len(rows)} comparisons agree" + (f", {wrong} differ" if wrong else "")
-    )
-    return "\n".join(parts)
-
-
-def _noted(row: Row) -> bool:
-    return bool(row.note) and (not row.ok or row.note.startswith("floor"))
+    verdict = f"{pairs}: {len(rows) - wrong} of {len(rows)} comparisons agree"
+    return "\n".join([*parts, verdict + (f", {wrong} differ" if wrong else "")])
 
 
 def as_json(rows: Sequence[Row]) -> str:

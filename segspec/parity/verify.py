@@ -190,7 +190,7 @@ class _Pair:
             relative(one, held) for one, held in zip(exact, arrays, strict=True) if one is not None and held is not None
         )
         limit = NOISE * max(noise, LEAST_NOISE)
-        return row(error, limit, error <= limit, f"{NOISE} × float32's own noise")
+        return row(error, limit, error <= limit)
 
     def _statistics(
         self, size: str, dtype: str, height: int, width: int, batch: int, coarse: list[Coarse]
@@ -226,28 +226,17 @@ class _Pair:
                         before=_seeded(instance.path, slot),
                         count=product((n, *sizes)),
                     )
-                    reasons[slot.name] = f"{self.backends[1].title}: {rule.reason}"
+                    reasons[slot.name] = f"by its relation: {self.backends[1].title}: {rule.reason}"
                 groups.setdefault((slot.name, above), []).append((expected, right[key], exact[key]))
         for (name, above), parts in groups.items():
             expected, other, best = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            error = relative(expected, other)
-            limit = max(LIMIT, sum(item.limit for item in above))
-            note = _floor_note(list(above)) or reasons.get(name, "")
+            error, limit = relative(expected, other), max(LIMIT, sum(item.limit for item in above))
+            notes = [note for note in (reasons.get(name), _floor_note(list(above))) if note]
             if dtype == "float32":
-                limit = NOISE * max(relative(best, other), LEAST_NOISE)
-            yield Row(
-                self.graph.name,
-                size,
-                "train",
-                dtype,
-                name,
-                self.names,
-                other.shape,
-                error,
-                limit,
-                error <= limit,
-                note,
-            )
+                limit, notes = NOISE * max(relative(best, other), LEAST_NOISE), notes[:1]
+            note = "; ".join(notes)
+            spec, shape = self.graph.name, other.shape
+            yield Row(spec, size, "train", dtype, name, self.names, shape, error, limit, error <= limit, note)
 
 
 def relative(reference: np.ndarray, other: np.ndarray) -> float:
