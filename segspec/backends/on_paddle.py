@@ -68,7 +68,7 @@ def _held(layer: Any, path: str) -> Callable[[Any], Any]:
             return x if layer.__dict__.get("mode", "upscale_in_train") == "upscale_in_train" else x * (1 - layer.p)
         shape = tuple(x.shape) if isinstance(layer, nn.Dropout) else (*x.shape[:2], 1, 1)
         keep = paddle.to_tensor(mask(path, shape, layer.p).astype("float64")).astype(x.dtype)
-        return x * keep / (1 - layer.p)
+        return x * keep / ((1 - layer.p) or 1)  # at p = 1 nothing is kept
 
     return forward
 

@@ -67,7 +67,7 @@ def _held(module: Any, path: str) -> Callable[[Any], Any]:
             return x
         shape = tuple(x.shape) if isinstance(module, nn.Dropout) else (*x.shape[:2], 1, 1)
         keep = torch.from_numpy(mask(path, shape, module.p)).to(x.dtype)
-        return x * keep / (1 - module.p)
+        return x * keep / ((1 - module.p) or 1)  # at p = 1 nothing is kept
 
     return forward
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from segspec.ops.attributes import Count, Real, Whole, choice
-from segspec.ops.base import Op, Require, Shape, Slot, op
+from segspec.ops.attributes import Axis, Count, Real, choice
+from segspec.ops.base import Op, Require, Shape, Slot, axis_of, op
 from segspec.ops.initializers import Constant
 
 
@@ -64,14 +64,12 @@ class Sigmoid(Activation):
 class Softmax(Activation):
     """exp(x) / Σ exp(x) along one axis."""
 
-    dim: Whole
+    dim: Axis
 
     examples: ClassVar = ({"dim": 1}, {"dim": -1})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
-        rank = len(inputs[0])
-        if isinstance(self.dim, int) and not -rank <= self.dim < rank:
-            require.at_least(-1, 0, f"the input has no axis {self.dim}", f"its axes are 0 to {rank - 1}")
+        axis_of(inputs[0], self.dim, require)
         return inputs[0]
 
 

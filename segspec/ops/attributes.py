@@ -6,6 +6,7 @@ Each alias (:data:`Count`, :data:`Pair`, …) is the static type of the resolved
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,6 +27,9 @@ class Kind:
     written: Any = Written
     word: bool = False
     """Whether its text is a word rather than an expression."""
+
+    known: bool = False
+    """Whether the code's form depends on it, so that it must have a value when the code is written."""
 
     pads: ClassVar[str] = "one amount, [height, width] or [top, bottom, left, right]"
 
@@ -55,7 +59,7 @@ def whole(minimum: int | None) -> Callable[[Any], Number]:
     def read(value: Any) -> Number:
         if isinstance(value, bool):
             raise ValueError(f"expected a whole number, found {value}")
-        if isinstance(value, float | Fraction) and value == int(value):
+        if isinstance(value, float | Fraction) and math.isfinite(value) and value == int(value):
             value = int(value)
         if isinstance(value, Sym) and not is_whole(value):
             raise ValueError(f"expected a whole number, found {show(value)}: use // to divide")
@@ -72,6 +76,8 @@ def _real(low: float | None = None, high: float | None = None) -> Callable[[Any]
     def read(value: Any) -> Number:
         if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Sym):
             raise ValueError(f"expected a number, found {show(value)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"expected a finite number, found {show(value)}")
         if isinstance(value, Fraction):
             value = float(value)
         if low is not None and bounds(value)[1] < low:
@@ -87,6 +93,23 @@ def _flag(value: Any) -> bool | Sym:
     if not isinstance(value, bool | Sym):
         raise ValueError(f"expected true or false, found {show(value)}")
     return value
+
+
+def _known(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A reader of what must have a value when the code is written."""
+
+    def held(value: Any) -> Any:
+        if isinstance(value, Sym):
+            raise ValueError(f"the code's form depends on it, so it cannot be the parameter {show(value)}")
+        return read(value)
+
+    return held
+
+
+def _factor(value: Any) -> Number:
+    if isinstance(value, Sym) and not is_whole(value):
+        raise ValueError(f"only a whole scale can be a parameter, and {show(value)} may have a fraction")
+    return _real(0)(value)
 
 
 def _tuple(item: Callable[[Any], Number], *lengths: int) -> Callable[[Any], tuple[Number, ...]]:
@@ -128,17 +151,18 @@ _LIST = Written | list[Written]
 
 Count: TypeAlias = Annotated[Number, Kind("a whole number of at least 1", whole(1))]
 Natural: TypeAlias = Annotated[Number, Kind("a whole number of at least 0", whole(0))]
-Whole: TypeAlias = Annotated[int, Kind("a whole number", whole(None))]
+Axis: TypeAlias = Annotated[int, Kind("a whole number", _known(whole(None)), known=True)]
 Real: TypeAlias = Annotated[Number, Kind("a number", _real())]
 Positive: TypeAlias = Annotated[Number, Kind("a number of at least 0", _real(0))]
 Probability: TypeAlias = Annotated[Number, Kind("a number from 0 to 1", _real(0, 1))]
 Flag: TypeAlias = Annotated[bool | Sym, Kind("true or false", _flag)]
+Switch: TypeAlias = Annotated[bool, Kind("true or false", _known(_flag), known=True)]
 Pair: TypeAlias = Annotated[
     tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(1), 2), _LIST)
 ]
 Margin: TypeAlias = Annotated[
     tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(0), 2), _LIST)
 ]
-Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_real(0), 2), _LIST)]
+Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_factor, 2), _LIST)]
 Sides: TypeAlias = Annotated[tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)]
 Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]

@@ -113,6 +113,13 @@ def product(numbers: tuple[Number, ...]) -> Number:
     return result
 
 
+def axis_of(shape: Shape, axis: int, require: Require) -> int:
+    """The axis counted from the front; one that the tensor has not is reported and answered with the last."""
+    last = len(shape) - 1
+    require.at_least(min(axis + last + 1, last - axis), 0, f"the input has no axis {axis}", f"its axes are 0 to {last}")
+    return min(axis if axis >= 0 else max(axis + last + 1, 0), last)
+
+
 def map_of(inputs: tuple[Shape, ...], require: Require, index: int = 0) -> tuple[Number, Number, Number, Number]:
     """The (N, C, H, W) of an input that must be a map; a wrong rank is reported and answered with ones."""
     shape = inputs[index]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 from segspec.algebra.symbols import Number, show
-from segspec.ops.attributes import Whole
-from segspec.ops.base import Op, Require, Shape, op
+from segspec.ops.attributes import Axis
+from segspec.ops.base import Op, Require, Shape, axis_of, op
 
 _AXES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
 _MANY = 1_000
@@ -16,7 +16,7 @@ _MANY = 1_000
 class Concat(Op):
     """Join tensors along one axis, the channels unless ``dim`` says otherwise."""
 
-    dim: Whole = 1
+    dim: Axis = 1
 
     inputs: ClassVar = (2, _MANY)
     examples: ClassVar = (
@@ -26,10 +26,7 @@ class Concat(Op):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         first = inputs[0]
-        if not isinstance(self.dim, int) or not -len(first) <= self.dim < len(first):
-            require.at_least(-1, 0, f"the inputs have no axis {self.dim}")
-            return first
-        dim = self.dim % len(first)
+        dim = axis_of(first, self.dim, require)
         total: Number = first[dim]
         for other in inputs[1:]:
             _same_rank(first, other, require)

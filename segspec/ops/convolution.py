@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from segspec.algebra.symbols import Number, Sym
+from segspec.algebra.symbols import Number, Sym, maximum, symbols_of
 from segspec.ops.attributes import Count, Flag, Margin, Pair, Sides
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
 from segspec.ops.initializers import FanInUniform
@@ -99,18 +99,14 @@ class ConvTranspose2d(Op):
         {"out_channels": 6, "kernel_size": 3, "stride": 2, "groups": 2, "dilation": 2},
     )
 
-    def validate(self) -> None:
-        for extra, stride, dilation in zip(self.output_padding, self.stride, self.dilation, strict=True):
-            plain = all(isinstance(value, int) for value in (extra, stride, dilation))
-            if plain and extra >= max(stride, dilation):  # type: ignore[type-var, operator]
-                raise ValueError("output_padding must be smaller than the stride or the dilation")
-
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, c, h, w = map_of(inputs, require)
         _divides(self.groups, c, "the input's channels", require)
         _divides(self.groups, self.out_channels, "out_channels", require)
         sizes = []
         for axis, size in enumerate((h, w)):
+            room = maximum(self.stride[axis], self.dilation[axis]) - self.output_padding[axis]
+            require.at_least(room, 1, "output_padding must be smaller than the stride or the dilation")
             grown = (size - 1) * self.stride[axis] - 2 * self.padding[axis]
             grown = grown + self.dilation[axis] * (self.kernel_size[axis] - 1) + self.output_padding[axis] + 1
             require.at_least(grown, 1, "the padding removes the whole output", "use less padding")
@@ -146,6 +142,8 @@ class Linear(Op):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         require.at_least(len(inputs[0]), 2, "expected at least two axes (N, C)")
+        sized = sum(symbol.size for symbol in symbols_of(inputs[0][-1]))
+        require.equal(sized, 0, "its weight would depend on the image's size", "pool to a fixed size before")
         return (*inputs[0][:-1], self.out_features)
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:

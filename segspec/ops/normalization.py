@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from segspec.algebra.symbols import Number, maximum
-from segspec.ops.attributes import Flag, Positive, Probability
+from segspec.ops.attributes import Positive, Probability, Switch
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op
 from segspec.ops.initializers import Ones, Zeros
 
@@ -20,7 +20,7 @@ class BatchNorm2d(Op):
 
     eps: Positive = 1e-5
     momentum: Probability = 0.1
-    affine: Flag = True
+    affine: Switch = True
 
     preserves_shape: ClassVar = True
     examples: ClassVar = ({}, {"eps": 1e-3, "momentum": 0.03}, {"affine": False})
@@ -35,10 +35,6 @@ class BatchNorm2d(Op):
             training=True,
         )
         return inputs[0]
-
-    def validate(self) -> None:
-        if not isinstance(self.affine, bool):
-            raise ValueError("affine decides which parameters exist: write it as true or false")
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
         size = (inputs[0][1],)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from segspec.algebra.symbols import Number, ceil_div, minimum
-from segspec.ops.attributes import Flag, Margin, Pair
+from segspec.algebra.symbols import Number, ceil_div, minimum, show
+from segspec.ops.attributes import Margin, Pair, Switch
 from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.convolution import windows
 
@@ -16,19 +16,12 @@ class WindowPool(Op):
     kernel_size: Pair
     stride: Pair | None
     padding: Margin
-    ceil_mode: Flag
+    ceil_mode: Switch
 
     @property
     def steps(self) -> tuple[Number, Number]:
         """The stride in force."""
         return self.kernel_size if self.stride is None else self.stride
-
-    def validate(self) -> None:
-        if not isinstance(self.ceil_mode, bool):
-            raise ValueError("ceil_mode decides the output's size: write it as true or false")
-        for kernel, padding in zip(self.kernel_size, self.padding, strict=True):
-            if isinstance(kernel, int) and isinstance(padding, int) and 2 * padding > kernel:
-                raise ValueError(f"padding {padding} is more than half of the kernel ({kernel})")
 
     def pooled(self, inputs: tuple[Shape, ...], require: Require, dilation: tuple[Number, Number]) -> Shape:
         """The output's shape."""
@@ -36,6 +29,8 @@ class WindowPool(Op):
         sizes = []
         for axis, (size, name) in enumerate(((h, "height"), (w, "width"))):
             kernel, stride, padding = self.kernel_size[axis], self.steps[axis], self.padding[axis]
+            too_much = f"the padding {show(padding)} is more than half of the kernel ({show(kernel)})"
+            require.at_least(kernel // 2 - padding, 0, too_much, "use less padding, or pad before")
             if self.ceil_mode:
                 # The last window must start inside the map or its leading padding, so of the two
                 # bounds ceil((size + 2p − span) / s) + 1 and ceil((size + p) / s) the smaller holds.
@@ -56,7 +51,7 @@ class MaxPool2d(WindowPool):
     stride: Pair | None = None
     padding: Margin = (0, 0)
     dilation: Pair = (1, 1)
-    ceil_mode: Flag = False
+    ceil_mode: Switch = False
 
     examples: ClassVar = (
         {"kernel_size": 2},
@@ -77,8 +72,8 @@ class AvgPool2d(WindowPool):
     kernel_size: Pair
     stride: Pair | None = None
     padding: Margin = (0, 0)
-    ceil_mode: Flag = False
-    count_include_pad: Flag | None = None
+    ceil_mode: Switch = False
+    count_include_pad: Switch | None = None
 
     examples: ClassVar = (
         {"kernel_size": 2},
@@ -95,7 +90,6 @@ class AvgPool2d(WindowPool):
     )
 
     def validate(self) -> None:
-        super().validate()
         if self.count_include_pad is None and self.padding != (0, 0):
             raise ValueError("with padding, say count_include_pad: true or false")
 
