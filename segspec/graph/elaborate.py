@@ -17,7 +17,7 @@ from segspec.algebra.expressions import Reference, Value
 from segspec.algebra.symbols import Number, Sym, Symbol, number, symbols_of
 from segspec.errors import Problem, SpecError, fail
 from segspec.graph.calls import Site
-from segspec.graph.frame import Frame, Limits, NeedsValue, Skipped
+from segspec.graph.frame import Decision, Frame, Limits, NeedsValue, Skipped
 from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput
 from segspec.graph.naming import named
 from segspec.graph.references import Reader
@@ -51,8 +51,9 @@ class Elaborator:
 
     def __init__(self) -> None:
         self.limits = Limits()
-        # What is known of a block at given bindings: its module, or the parameters that it needs first.
-        self.known: dict[Any, Module | frozenset[str]] = {}
+        # What is known of a block at given bindings, by what its callers' forms decided on the way:
+        # its module, or the parameters that must be bound first.
+        self.known: dict[Any, list[tuple[tuple[Decision, ...], Module | frozenset[str]]]] = {}
 
     def root(self, definition: Definition, values: dict[str, Any]) -> Module:
         """The network's own module."""
@@ -75,20 +76,20 @@ class Elaborator:
         while True:
             key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs))
             frame = self._frame(definition, given, bound, caller)
-            known = self.known.get(key)
+            held = self.known.setdefault(key, [])
             try:
                 self._prepare(frame, inputs)
+                known = next((outcome for decisions, outcome in held if frame.agrees(decisions)), None)
                 if isinstance(known, frozenset):
                     raise NeedsValue(frame, [symbol for symbol in frame.actual if symbol.name in known])
                 if known is None:
                     known = self._elaborate(frame, key)
-                    if not frame.decisions:
-                        self.known[key] = known
+                    held.append((tuple(dict.fromkeys(frame.decisions)), known))
                 return known, frame.actual
             except NeedsValue as needed:
                 if needed.frame is not frame:
                     raise
-                self.known[key] = frozenset(symbol.name for symbol in needed.symbols)
+                held.append((tuple(dict.fromkeys(frame.decisions)), frozenset(item.name for item in needed.symbols)))
                 for symbol in needed.symbols:
                     value = frame.actual[symbol]
                     if isinstance(value, Sym):
@@ -241,7 +242,7 @@ class Elaborator:
             tuple(node for node in frame.nodes.values() if node is not None),
             tuple(outputs),
             tuple(dict.fromkeys(frame.requirements)),
-            tuple({**frame.bound, **dict(frame.decisions)}.items()),
+            (*frame.bound.items(), *((str(item), item.answer) for item in dict.fromkeys(frame.decisions))),
             0,
             (key, tuple(dict.fromkeys(frame.decisions))),
         )

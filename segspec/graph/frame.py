@@ -58,6 +58,19 @@ class Skipped(Exception):
     """A node reads one that has a problem of its own, which is reported already."""
 
 
+@dataclass(frozen=True)
+class Decision:
+    """A comparison of a block's symbols that its caller's forms decided."""
+
+    operator: str
+    left: Number
+    right: Number
+    answer: bool
+
+    def __str__(self) -> str:
+        return f"{show(self.left)} {self.operator} {show(self.right)}"
+
+
 @dataclass
 class Frame:
     """One attempt at one block: its names, and how it was called."""
@@ -68,7 +81,7 @@ class Frame:
     caller: Frame | None
     bound: dict[str, Any]
     limits: Limits
-    decisions: list[tuple[str, bool]] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
     nodes: dict[str, Node | None] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
@@ -86,8 +99,12 @@ class Frame:
             if self.caller is None:
                 raise NeedsValue(self, undecided.symbols) from None
         answer = self.caller.decide(operator, substitute(left, self.actual), substitute(right, self.actual))
-        self.decisions.append((f"{show(left)} {operator} {show(right)}", answer))
+        self.decisions.append(Decision(operator, left, right, answer))
         return answer
+
+    def agrees(self, decisions: Iterable[Decision]) -> bool:
+        """Whether this call decides all of them the same."""
+        return all(self.decide(item.operator, item.left, item.right) is item.answer for item in decisions)
 
     def shape_of(self, reference: str) -> Shape:
         """The shape of an input or of a node's one output."""

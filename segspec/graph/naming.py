@@ -45,7 +45,9 @@ def named(root: Module) -> tuple[Module, tuple[Module, ...]]:
     return made, tuple(renamed.values())
 
 
-def _suffix(key: str, value: Any) -> str:
+def _suffix(choice: str, value: Any) -> str:
+    """What a choice adds to a name: a flag that is set its own name, a number or a word itself."""
     if isinstance(value, bool):
-        return class_name(key) if value and key.isidentifier() else ""
+        flag = choice.removesuffix(" != 0")
+        return class_name(flag) if value and flag.isidentifier() else ""
     return str(value) if isinstance(value, int | str) and str(value).isalnum() else ""
