@@ -2,7 +2,8 @@
 
 The file says, op by op, where the framework departs from the canonical meaning: attributes by another
 name or complement, parameters by another name or layout, what it cannot compute (``refuse``), where its
-float64 is not float64 (``floors``), and what its training does otherwise (``divergences``).
+float64 is not float64 (``floors``, and ``gradient_floors`` where only the gradient's is not), and what its
+training does otherwise (``divergences``).
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ class OpFacts(_Facts):
     init: dict[str, AnyInitializer] = {}
     refuse: list[Refusal] = []
     floors: list[Floor] = []
+    gradient_floors: list[Floor] = []
     divergences: dict[str, Divergence] = {}
 
 
@@ -83,7 +85,8 @@ class Backend(_Facts):
     title: Text
     extra: str
     module: str
-    dropouts: list[str]
+    instance: str
+    reference: bool = False
     reserved: list[str]
     ops: dict[str, OpFacts] = {}
     default_init: Init = {}
@@ -95,13 +98,9 @@ class Backend(_Facts):
 
 @lru_cache(maxsize=1)
 def backends() -> dict[str, Backend]:
-    """Every backend that has templates, by name, in alphabetical order but for the reference, the first."""
+    """Every backend that has templates, by name, the reference first: its semantics are the canonical ones."""
     found = {path.parent.name: _read(path) for path in sorted(zoo.TEMPLATES.glob("*/backend.yaml"))}
-    return dict(sorted(found.items(), key=lambda item: item[0] != REFERENCE))
-
-
-REFERENCE = "torch"
-"""The backend whose semantics are the canonical ones."""
+    return dict(sorted(found.items(), key=lambda item: not item[1].reference))
 
 
 def backend(name: str) -> Backend:
@@ -160,15 +159,25 @@ class Coarse:
     reason: str
 
 
-def floors(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int, *, training: bool) -> list[Coarse]:
-    """The ops whose float64 is coarser at this size and in this mode."""
+def floors(
+    graph: Graph,
+    chosen: list[Backend],
+    height: int,
+    width: int,
+    batch: int,
+    *,
+    training: bool,
+    gradients: bool = False,
+) -> list[Coarse]:
+    """The ops whose float64 is coarser at this size and in this mode; also those of which only gradients are."""
     values = at_size(graph, height, width, batch)
     found = []
     for held in chosen:
         for instance in instances(graph, values):
             if isinstance(instance.call, OpCall) and (training or not instance.training):
                 op = instance.call.op.name
-                for floor in held.facts(op).floors:
+                facts = held.facts(op)
+                for floor in facts.floors + (facts.gradient_floors if gradients else []):
                     if _true(floor.when, instance, training=training):
                         limit = float(floor.limit.evaluate(_scope(instance, training=training)))
                         found.append(Coarse(instance.path, op, held.title, limit, floor.reason))

@@ -184,7 +184,7 @@ class _Renderer:
         """What ``init_weights`` does: the spec's initialisers where they are not the framework's own."""
         macros: Any = self.environment.get_template("init.jinja").module
         branches: dict[tuple[str, ...], list[str]] = {}
-        layer = "module" if self.backend.name == "torch" else "layer"
+        layer = self.backend.instance
         slots: dict[str, dict[str, Initializer]] = {}
         for instance in instances(self.graph):
             if isinstance(instance.call, OpCall):
