@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from segspec.algebra.symbols import (
     Number,
@@ -530,8 +530,7 @@ def _power(base: Number, exponent: Number) -> Number:
         raise OverflowError
     if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
         return Fraction(1) / base**-exponent
-    powered: Number = base**exponent  # type: ignore[assignment,unused-ignore]
-    return powered
+    return cast("Number", base**exponent)
 
 
 def _divided(left: Number, right: Number) -> Number:

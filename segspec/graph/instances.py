@@ -28,16 +28,21 @@ Values = Mapping[Symbol, Number]
 class Instance:
     """One node (or element of a sequence) of the unrolled network.
 
-    ``values`` gives the symbols of the class it stands in; ``shared`` marks a module that another node
-    owns; ``training`` one that only train mode runs.
+    ``values`` gives the symbols of the class it stands in; ``owner`` is the path under which its state
+    stands, another's where the module is applied again; ``training`` marks one that only train mode runs.
     """
 
     path: str
+    owner: str
     call: Call
     values: Values
     node: Node
-    shared: bool = False
     training: bool = False
+
+    @property
+    def shared(self) -> bool:
+        """Whether another node owns the module."""
+        return self.owner != self.path
 
     def shapes(self) -> tuple[Shape, ...]:
         """The outputs' shapes."""
@@ -86,28 +91,32 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
 
     ``values`` are those of the root's symbols; by default its parameters', the sizes left symbolic.
     """
-    yield from _walk(graph.root, "", graph.defaults() if values is None else values, False, False)
+    yield from _walk(graph.root, ("", ""), graph.defaults() if values is None else values, False)
 
 
-def _walk(module: Module, prefix: str, values: Values, shared: bool, training: bool) -> Iterator[Instance]:
+_Prefix = tuple[str, str]
+"""What precedes a node's name in its path, and in its owner's."""
+
+
+def _walk(module: Module, prefix: _Prefix, values: Values, training: bool) -> Iterator[Instance]:
+    path, owner = prefix
     for node in module.nodes:
-        yield from _visit(node.call, prefix + node.name, values, node, shared, training or node.training)
+        target = node.call.target if isinstance(node.call, ApplyCall) else node.name
+        yield from _visit(node.call, (path + node.name, owner + target), values, node, training or node.training)
 
 
-def _visit(call: Call, path: str, values: Values, node: Node, shared: bool, training: bool) -> Iterator[Instance]:
-    if isinstance(call, ApplyCall):
-        yield Instance(path, call, values, node, True, training)
-        inner = call.call
-        if isinstance(inner, BlockCall | SequenceCall):
-            yield from list(_visit(inner, path, values, node, True, training))[1:]
-        return
-    yield Instance(path, call, values, node, shared, training)
-    if isinstance(call, SequenceCall):
-        for index, element in enumerate(call.elements):
-            yield from _visit(element, f"{path}.{index}", values, node, shared, training)
-    elif isinstance(call, BlockCall):
-        inside = {symbol: substitute(value, values) for symbol, value in call.values.items()}
-        yield from _walk(call.module, f"{path}.", inside, shared, training)
+def _visit(call: Call, at: _Prefix, values: Values, node: Node, training: bool) -> Iterator[Instance]:
+    path, owner = at
+    yield Instance(path, owner, call, values, node, training)
+    held = call.call if isinstance(call, ApplyCall) else call
+    if isinstance(call, ApplyCall) and isinstance(held, OpCall):
+        yield Instance(path, owner, held, values, node, training)
+    elif isinstance(held, SequenceCall):
+        for index, element in enumerate(held.elements):
+            yield from _visit(element, (f"{path}.{index}", f"{owner}.{index}"), values, node, training)
+    elif isinstance(held, BlockCall):
+        inside = {symbol: substitute(value, values) for symbol, value in held.values.items()}
+        yield from _walk(held.module, (f"{path}.", f"{owner}."), inside, training)
 
 
 def parameters(graph: Graph) -> int:

@@ -184,7 +184,7 @@ class _Pair:
         error = relative(left, right)
         if dtype == "float64":
             above = [item for item in coarse if item.path.split(".")[0] in _upstream(self.graph, output.tensor.node)]
-            limit = max(LIMIT, sum(item.limit for item in above))
+            limit = max(LIMIT, _total(above))
             return row(error, limit, error <= limit, _floor_note(above))
         noise = min(
             relative(one, held) for one, held in zip(exact, arrays, strict=True) if one is not None and held is not None
@@ -202,15 +202,16 @@ class _Pair:
         """
         left, right = self.arrays(size, "train", dtype)
         exact = self.arrays(size, "train", "float64")[1]
-        groups: dict[tuple[str, tuple[Coarse, ...]], list[tuple[np.ndarray, ...]]] = {}
+        groups: dict[tuple[str, frozenset[str]], list[tuple[np.ndarray, ...]]] = {}
+        floors: dict[tuple[str, frozenset[str]], list[Coarse]] = {}
         reasons: dict[str, str] = {}
         found = list(instances(self.graph, at_size(self.graph, height, width, batch)))
-        shared = {instance.path for instance in found if instance.shared}
+        shared = {instance.owner for instance in found if instance.shared}
         for instance in found:
             if not isinstance(instance.call, OpCall) or instance.path in shared:
                 continue
             upstream = _upstream(self.graph, instance.path.split(".")[0])
-            above = tuple(item for item in coarse if item.path.split(".")[0] in upstream)
+            above = [item for item in coarse if item.path.split(".")[0] in upstream]
             for slot in instance.slots():
                 key = f"statistic {instance.path}.{slot.name}"
                 if slot.trainable or key not in left:
@@ -227,11 +228,14 @@ class _Pair:
                         count=product((n, *sizes)),
                     )
                     reasons[slot.name] = f"by its relation: {self.backends[1].title}: {rule.reason}"
-                groups.setdefault((slot.name, above), []).append((expected, right[key], exact[key]))
-        for (name, above), parts in groups.items():
+                group = (slot.name, frozenset(item.reason for item in above))
+                groups.setdefault(group, []).append((expected, right[key], exact[key]))
+                floors[group] = max(floors.get(group, []), list(above), key=_total)
+        for group, parts in groups.items():
+            name, above = group[0], floors[group]
             expected, other, best = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-            error, limit = relative(expected, other), max(LIMIT, sum(item.limit for item in above))
-            notes = [note for note in (reasons.get(name), _floor_note(list(above))) if note]
+            error, limit = relative(expected, other), max(LIMIT, _total(above))
+            notes = [note for note in (reasons.get(name), _floor_note(above)) if note]
             if dtype == "float32":
                 limit, notes = NOISE * max(relative(best, other), LEAST_NOISE), notes[:1]
             note = "; ".join(notes)
@@ -264,6 +268,10 @@ def _upstream(graph: Graph, name: str) -> set[str]:
             seen.add(held)
             waiting += [source.node for source in nodes[held].sources]
     return seen
+
+
+def _total(coarse: list[Coarse]) -> float:
+    return sum(item.limit for item in coarse)
 
 
 def _floor_note(coarse: list[Coarse]) -> str:

@@ -12,6 +12,7 @@ from segspec.graph.sizes import size_rule
 from segspec.ops import Shape
 from segspec.render.text import agreed, docstring, entry, paragraph, size_text, under
 from segspec.spec.models import Citation, Spec
+from segspec.spec.names import class_name
 
 MAX_SIZE = 26
 
@@ -79,7 +80,9 @@ def class_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
 
 
 def _summary(module: Module) -> str:
-    words = "".join(f" {char.lower()}" if char.isupper() else char for char in module.name).split()
+    named = module.definition.block.class_name
+    name = module.name if named else class_name(module.definition.name)
+    words = "".join(f" {char.lower()}" if char.isupper() else char for char in name).split()
     return " ".join(words).capitalize() + "."
 
 

@@ -70,8 +70,9 @@ class _Body:
         always = [node for node in self.module.nodes if not node.training]
         training = [node for node in self.module.nodes if node.training]
         outputs = [output for output in self.module.outputs if not output.training]
-        lines = self._run(always, outputs, last=not training)
-        if training:
+        only_training = len(outputs) < len(self.module.outputs)
+        lines = self._run(always, outputs, last=not only_training)
+        if only_training:
             inner = self._run(training, list(self.module.outputs), last=True)
             # The training-only part comes before the plain return, and ends with a return of its own.
             lines += ["if self.training:", *(f"    {line}" for line in inner)]

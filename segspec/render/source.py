@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -204,10 +204,11 @@ class _Renderer:
             if lines:
                 flat = tuple(line for item in lines for line in item.split("\n"))
                 branches.setdefault(flat, []).append(str(macros.layer(op)))
-        result = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
-        result += self._overrides(macros, layer)
-        if not result:
+        for module, lines in self._overrides(macros, layer):
+            branches.setdefault(tuple(lines), []).append(module)
+        if not branches:
             return None
+        result = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
         return {"docstring": text.docstring([_init_doc(rules)], 4), "branches": result}
 
     def _tensor(self, op: str, slot: str) -> str:
@@ -217,9 +218,8 @@ class _Renderer:
         line = str(getattr(macros, init.name)(init, text.Code(tensor)))
         return f"if {tensor} is not None:\n    {line}" if slot == "bias" else line
 
-    def _overrides(self, macros: Any, layer: str) -> list[dict[str, Any]]:
-        """The branches for nodes that say their own ``init``: their class's, which comes after its parts."""
-        result = []
+    def _overrides(self, macros: Any, layer: str) -> Iterator[tuple[str, list[str]]]:
+        """What each class does for nodes that say their own ``init``: a class comes after its parts."""
         for module in self.graph.modules:
             lines: list[str] = []
             for node in module.nodes:
@@ -230,8 +230,7 @@ class _Renderer:
                         tensor = f"{layer}.{path}.{self._tensor(call.op.name, slot)}"
                         lines += self._fill(macros, init, tensor, slot).split("\n")
             if lines:
-                result.append({"types": module.name, "lines": lines})
-        return result
+                yield module.name, lines
 
 
 def is_submodule(call: Call) -> bool:
