@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     indent=2,
                 )
             )
-        print("\n\n".join(map(str, error.problems)), file=sys.stderr)
+        print(error, file=sys.stderr)
         return WRONG
     except BrokenPipeError:
         sys.stderr.close()

@@ -7,6 +7,7 @@ that can go no further raises :class:`SpecError` with all that it found.
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -45,6 +46,16 @@ CODES = {
 }
 
 
+MAX_SHOWN = 40
+"""How many problems are printed; more than this would only hide the first."""
+
+MAX_LINE = 140
+"""How much of a line of the spec a problem shows."""
+
+MAX_TEXT = 80
+"""How much of what was found a message repeats."""
+
+
 @dataclass(frozen=True)
 class Place:
     """A position in a file; line and column count from 1, and 0 means the file as a whole."""
@@ -76,10 +87,10 @@ class Problem:
         lines = [f"{self.place}: " if self.place else ""]
         lines[0] += f"error[{self.code}]: {self.message}"
         if self.place and self.place.line:
-            margin = len(str(self.place.line))
-            text = self.place.text.rstrip()[:160]
-            lines.append(f"{self.place.line:>{margin + 2}} | {_printable(text)}")
-            lines.append(f"{'':>{margin + 2}} | {'':>{self.place.column - 1}}^")
+            margin = len(str(self.place.line)) + 2
+            text, indent = _excerpt(self.place.text, self.place.column - 1)
+            lines.append(f"{self.place.line:>{margin}} | {text}".rstrip())
+            lines.append(f"{'':>{margin}} | {'':>{indent}}^")
         if self.node:
             lines.append(f"  node: {self.node}")
         if self.remedy:
@@ -101,12 +112,34 @@ class Problem:
 
 
 class SpecError(Exception):
-    """The input is wrong; carries every problem that was found, in the order of the files' lines."""
+    """The input is wrong; carries every problem that was found, in the order of the files' lines.
+
+    The same finding at the same place (in each turn of a loop, say) is one problem.
+    """
 
     def __init__(self, problems: Problem | Sequence[Problem]) -> None:
-        found = [problems] if isinstance(problems, Problem) else list(dict.fromkeys(problems))
-        self.problems = tuple(found)
-        super().__init__("\n".join(str(problem) for problem in found))
+        found = [problems] if isinstance(problems, Problem) else problems
+        different = {(item.code, item.message, item.place): item for item in reversed(found)}
+        files = {item.place.file if item.place else "": None for item in found}
+        order = {file: index for index, file in enumerate(files)}
+
+        def position(item: Problem) -> tuple[int, int, int]:
+            place = item.place or Place("")
+            return order[place.file], place.line, place.column
+
+        self.problems = tuple(sorted(reversed(different.values()), key=position))
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        parts = [str(problem) for problem in self.problems[:MAX_SHOWN]]
+        if (more := len(self.problems) - MAX_SHOWN) > 0:
+            parts.append(f"… and {more:,} more")
+        return "\n\n".join(parts)
+
+    @property
+    def final(self) -> bool:
+        """Whether looking for more problems would cost more than a spec may."""
+        return any(problem.code == "limit" for problem in self.problems)
 
 
 def fail(code: str, message: str, place: Place | None = None, *, node: str = "", remedy: str = "") -> SpecError:
@@ -123,9 +156,30 @@ def suggest(name: str, known: Iterable[str], *, what: str = "") -> str:
     if same or near:
         return f"did you mean '{same or near[0]}'?"
     if not names:
-        return f"there is no {what} here" if what else ""
-    listed = ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+        return f"there are no {what}" if what else ""
+    listed = ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
     return f"{what or 'known'}: {listed}"
+
+
+def shown(value: object) -> str:
+    """What was found, as its author wrote it and in few words."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return f"'{_printable(value[:MAX_TEXT])}{'…' if len(value) > MAX_TEXT else ''}'"
+    if isinstance(value, dict):
+        text = "{" + ", ".join(f"{key}: {_plain(item)}" for key, item in list(value.items())[:4]) + "}"
+    elif isinstance(value, list):
+        text = "[" + ", ".join(_plain(item) for item in value[:8]) + "]"
+    else:
+        text = repr(value)
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def _plain(value: object) -> str:
+    return {dict: "{…}", list: "[…]"}.get(type(value)) or (value[:20] if isinstance(value, str) else shown(value))
 
 
 def shown_path(path: Path) -> str:
@@ -137,4 +191,13 @@ def shown_path(path: Path) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() or char == "\n" else " " for char in text)
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def _excerpt(text: str, column: int) -> tuple[str, int]:
+    """The part of a line around a column, and how far into it that column is printed."""
+    start = max(0, column - MAX_LINE * 3 // 4) if len(text) > MAX_LINE else 0
+    part = _printable(text[start : start + MAX_LINE])
+    before = ("…" if start else "") + part[: column - start]
+    after = part[column - start :] + ("…" if start + MAX_LINE < len(text) else "")
+    return before + after, sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in before)
