@@ -119,7 +119,9 @@ class SpecError(Exception):
 
     def __init__(self, problems: Problem | Sequence[Problem]) -> None:
         found = [problems] if isinstance(problems, Problem) else problems
-        different = {(item.code, item.message, item.place): item for item in reversed(found)}
+        different: dict[object, Problem] = {}
+        for item in found:
+            different.setdefault((item.code, item.message, item.place), item)
         files = {item.place.file if item.place else "": None for item in found}
         order = {file: index for index, file in enumerate(files)}
 
@@ -127,7 +129,7 @@ class SpecError(Exception):
             place = item.place or Place("")
             return order[place.file], place.line, place.column
 
-        self.problems = tuple(sorted(reversed(different.values()), key=position))
+        self.problems = tuple(sorted(different.values(), key=position))
         super().__init__(self.problems)
 
     def __str__(self) -> str:
