@@ -529,7 +529,7 @@ def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and abs(exponent) > 63:
         raise OverflowError
     if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
-        return Fraction(1) / base**-exponent
+        return Fraction(1, base**-exponent)
     return cast("Number", base**exponent)
 
 

@@ -399,7 +399,7 @@ class Site(Reader):
                     require.equal(
                         left,
                         right,
-                        f"the shared {old.name} has another shape for this input: {show(right)} for {show(left)}",
+                        f"the shared {old.name} has another shape for this input: {{right}} for {{left}}",
                     )
             return replace(call, inputs=tuple(shapes), outputs=(call.op.shape(tuple(shapes), require),))
         if isinstance(call, SequenceCall):

@@ -14,11 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from segspec.algebra.expressions import Reference, Value
-from segspec.algebra.symbols import Number, Sym, Symbol, number, symbols_of
+from segspec.algebra.symbols import Number, Sym, Symbol, bounds, number, show, symbols_of
 from segspec.errors import Problem, SpecError, fail
 from segspec.graph.calls import Site
 from segspec.graph.frame import Decision, Frame, Limits, NeedsValue, Skipped
-from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput
+from segspec.graph.instances import misfits
+from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput, N
 from segspec.graph.naming import named
 from segspec.graph.references import Reader
 from segspec.graph.requirements import settle
@@ -28,8 +29,6 @@ from segspec.ops import Shape
 from segspec.spec import models
 from segspec.spec.load import Definition
 from segspec.spec.names import class_name, objection
-
-N = Symbol("N", size=True)
 
 
 def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None, preset: str = "") -> Graph:
@@ -43,7 +42,10 @@ def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None,
     except RecursionError:
         raise fail("limit", "the blocks are nested too deeply", definition.place()) from None
     root, modules = named(root)
-    return Graph(root, modules, values, dict(settings or {}), preset)
+    graph = Graph(root, modules, values, dict(settings or {}), preset)
+    if problems := {problem.place: problem for problem in misfits(graph)}:
+        raise SpecError(list(problems.values()))
+    return graph
 
 
 class Elaborator:
@@ -116,9 +118,15 @@ class Elaborator:
             if name in bound:
                 frame.names[name] = bound[name]
             else:
-                symbol = parameter_symbol(name, parameter)
+                value = given[name]
+                symbol = parameter_symbol(name, parameter, None if caller else value)
+                if bounds(value)[1] < symbol.low:
+                    place = definition.place("params", name)
+                    message = f"'{name}' is at least {symbol.low:g}, not {show(value)}"
+                    raise fail("argument", message, place, remedy="give it another value, or the parameter a minimum:")
                 frame.names[name] = number(symbol)
-                frame.actual[symbol] = given[name]
+                frame.parameters[name] = symbol
+                frame.actual[symbol] = value
         return frame
 
     def _prepare(self, frame: Frame, inputs: list[Shape | None]) -> None:
@@ -229,8 +237,8 @@ class Elaborator:
                 name = next(name for name, shape in frame.inputs.items() if symbol in symbols_of(shape[1]))
                 arguments.append(Argument(symbol.name, symbol, "int", doc=f"channels of {name}"))
         for name, parameter in definition.block.params.items():
-            if name not in frame.bound:
-                symbol = parameter_symbol(name, parameter)
+            if name in frame.parameters:
+                symbol = frame.parameters[name]
                 default = frame.actual[symbol] if frame.caller is None else parameter.default
                 required = parameter.required and frame.caller is not None
                 arguments.append(Argument(name, symbol, parameter.type, default, required, parameter.doc))

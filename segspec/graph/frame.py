@@ -82,6 +82,7 @@ class Frame:
     bound: dict[str, Any]
     limits: Limits
     decisions: list[Decision] = field(default_factory=list)
+    parameters: dict[str, Symbol] = field(default_factory=dict)
     nodes: dict[str, Node | None] = field(default_factory=dict)
     inputs: dict[str, Shape] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)

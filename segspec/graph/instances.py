@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
-from segspec.algebra.symbols import Number, Symbol, substitute
-from segspec.graph.elaborate import N
-from segspec.graph.model import (
-    ApplyCall,
-    BlockCall,
-    Call,
-    Graph,
-    Module,
-    Node,
-    OpCall,
-    SequenceCall,
-)
+from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
+from segspec.errors import Problem
+from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, H, Module, N, Node, OpCall, SequenceCall, W
 from segspec.ops import Shape, Slot
+from segspec.ops.attributes import kind_of
 from segspec.ops.base import product
 
-H, W = Symbol("H", size=True), Symbol("W", size=True)
 Values = Mapping[Symbol, Number]
 
 
@@ -126,3 +118,28 @@ def parameters(graph: Graph) -> int:
         total = total + sum(product(slot.shape) for slot in instance.slots() if slot.trainable)
     assert isinstance(total, int)
     return total
+
+
+def misfits(graph: Graph) -> Iterator[Problem]:
+    """What the ops have against their attributes at the values that the network's parameters have."""
+    for instance in instances(graph):
+        if not isinstance(instance.call, OpCall):
+            continue
+        op = instance.call.op
+        values: dict[str, Any] = {}
+        for name, written in op.attributes().items():
+            if not symbols_of(written):
+                continue
+            items = written if isinstance(written, tuple) else (written,)
+            found = [substitute(item, instance.values) for item in items]
+            if isinstance(written, Sym) and {symbol.high for symbol in symbols_of(written)} == {1}:
+                found = [bool(item) for item in found]
+            try:
+                values[name] = kind_of(type(op), name).read(found if isinstance(written, tuple) else found[0])
+            except ValueError as error:
+                yield Problem("attribute", f"{name}: {error}", instance.node.place, instance.path)
+        if values:
+            try:
+                replace(op, **values).validate()  # type: ignore[type-var]
+            except ValueError as error:
+                yield Problem("attribute", f"{op.name}: {error}", instance.node.place, instance.path)

@@ -18,6 +18,9 @@ from segspec.ops import Op, Shape
 from segspec.ops.initializers import Initializer
 from segspec.spec.load import Definition
 
+N, H, W = (Symbol(name, size=True) for name in "NHW")
+"""The batch and the image's height and width."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -160,8 +163,9 @@ class Requirement:
         return compare(self.kind, self.left, self.right)
 
     def problem(self) -> Problem:
-        """The problem that its violation is."""
-        return Problem("shape", self.message, self.place, self.node, self.remedy)
+        """The problem that its violation is, the two sides filled into its message."""
+        message = self.message.replace("{left}", show(self.left)).replace("{right}", show(self.right))
+        return Problem("shape", message, self.place, self.node, self.remedy)
 
     def __str__(self) -> str:
         return f"{show(self.left)} {self.kind} {show(self.right)}"

@@ -12,8 +12,8 @@ from functools import lru_cache
 
 from segspec.algebra.symbols import Floor, Function, Number, Sym, Symbol, symbols_of
 from segspec.errors import Problem
-from segspec.graph.instances import H, W, at_size
-from segspec.graph.model import Graph, Requirement
+from segspec.graph.instances import at_size
+from segspec.graph.model import Graph, H, Requirement, W
 
 MAX_PERIOD = 512
 
@@ -77,9 +77,10 @@ def size_problem(graph: Graph, height: int, width: int, batch: int, *, training:
     for requirement in graph.root.requirements:
         if requirement.training and not training:
             continue
-        if not requirement.under(values).holds():
+        here = requirement.under(values)
+        if not here.holds():
             rule = f"the network takes {size_rule(graph)}"
-            problem = requirement.problem()
+            problem = here.problem()
             message = f"{graph.name} cannot take {height}x{width} (batch {batch}): {problem.message}"
             remedy = requirement.remedy if requirement.training else rule
             return Problem("size", message, problem.place, problem.node, remedy)

@@ -111,12 +111,18 @@ def kind_text(kind: str) -> str:
     }[kind]
 
 
-def parameter_symbol(name: str, parameter: models.Parameter) -> Symbol:
-    """The symbol that stands for a parameter without a value, with the bounds that its default suggests."""
+def parameter_symbol(name: str, parameter: models.Parameter, value: Any = None) -> Symbol:
+    """The symbol that stands for a parameter without a value.
+
+    Its bounds must hold for every value that it can get, since comparisons are decided by them. A network's
+    own parameter, whose ``value`` is known, counts as positive if that and its default are.
+    """
     if parameter.type == "bool":
         return Symbol(name, 0, 1)
     if parameter.type == "float":
         return Symbol(name, -math.inf if parameter.minimum is None else parameter.minimum, whole=False)
-    default = parameter.default if isinstance(parameter.default, int) else 1
-    low = 1 if default >= 1 else 0 if default == 0 else -math.inf
-    return Symbol(name, low if parameter.minimum is None else parameter.minimum)
+    if parameter.minimum is not None:
+        return Symbol(name, parameter.minimum)
+    values = [item for item in (value, parameter.default) if isinstance(item, int)]
+    positive = value is not None and all(item >= 1 for item in values)
+    return Symbol(name, 1 if positive else 0 if all(item >= 0 for item in values) else -math.inf)

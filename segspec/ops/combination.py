@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from segspec.algebra.symbols import Number, show
+from segspec.algebra.symbols import Number
 from segspec.ops.attributes import Axis
 from segspec.ops.base import Op, Require, Shape, axis_of, op
 
@@ -89,6 +89,6 @@ def _same(axis: int, left: Number, right: Number, require: Require) -> None:
     require.equal(
         left,
         right,
-        f"the inputs' {name} differ: {show(left)} and {show(right)}",
+        f"the inputs differ in {name}: {{left}} and {{right}}",
         remedy.get(name, ""),
     )

@@ -96,7 +96,7 @@ def size_text(size: Number, even: int = 1) -> str:
     """One axis of a shape as a comment writes it."""
     if not isinstance(size, Sym) or not any(symbol.size for symbol in symbols_of(size)):
         return show(size)
-    if even > 1:
+    if even > 1 and all(symbol.name in ("H", "W") for symbol in symbols_of(size)):
         units = {symbol: even * _unit(symbol) for symbol in symbols_of(size) if symbol.name in ("H", "W")}
         if (text := _divided(substitute(size, units), even)) is not None:
             return text
