@@ -38,6 +38,21 @@ _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
 )
 
 
+# Where libyaml says only what it could not read: what the author probably meant.
+_HINTS = {
+    "cannot start any token": "put it in quotes",
+    "mapping values are not allowed": "put text that holds ': ' in quotes",
+    "expected ',' or": "inside {…} and […], commas stand between entries, and text with braces or brackets in quotes",
+    "expected key": "the entries of a mapping begin in one column",
+    "expected '-' indicator": "the entries of a list begin in one column",
+    "end of stream": "close the quotes",
+    "expected node content": "close what is open, and put text with braces, brackets or commas in quotes",
+    "could not find expected ':'": "an entry is written 'key: value'",
+    "tag handle": "remove it, or put the text in quotes",
+    "expected <document start>": "a spec is one document",
+}
+
+
 @dataclass(frozen=True)
 class Document:
     """The data of one file and the place of each of its parts, by path from the root."""
@@ -50,9 +65,11 @@ class Document:
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Where the value (or the key) at ``path`` stands; of what is not there, the nearest holder's."""
-        for end in range(len(path), -1, -1):
-            table = self.keys if key or end < len(path) else self.values
-            if (found := table.get(path[:end])) is not None:
+        if not key and path in self.values:
+            return self.values[path]
+        for end in range(len(path), 0, -1):
+            found = self.keys.get(path[:end]) or self.values.get(path[:end])
+            if found is not None:
                 return found
         return Place(self.name)
 
@@ -64,27 +81,36 @@ def parse(text: str, name: str) -> Document:
     reason, and data deeper or larger than any spec.
     """
     if len(text) > MAX_BYTES:
-        raise fail("limit", f"the file has more than {MAX_BYTES:,} characters", Place(name))
-    return _Composer(text, name).compose()
+        raise _too_long(name)
+    return _Composer(text.replace("\r\n", "\n").replace("\r", "\n"), name).compose()
 
 
 def read(path: Any, name: str) -> Document:
     """Read a YAML file; ``name`` is what messages call it."""
     try:
-        raw = path.read_bytes()
+        with path.open("rb") as file:
+            raw = file.read(4 * MAX_BYTES + 1)
     except OSError as error:
         raise fail("unknown-spec", f"the file cannot be read: {error.strerror}", Place(name)) from None
+    if len(raw) > 4 * MAX_BYTES:
+        raise _too_long(name)
     try:
-        return parse(raw.decode("utf-8-sig").replace("\r\n", "\n"), name)
-    except UnicodeDecodeError:
-        raise fail("syntax", "the file is not UTF-8 text", Place(name), remedy="save it as UTF-8") from None
+        return parse(raw.decode("utf-8-sig"), name)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        message = f"the file is not UTF-8 text: byte {raw[error.start]:#04x} in line {line}"
+        raise fail("syntax", message, Place(name), remedy="save it as UTF-8") from None
+
+
+def _too_long(name: str) -> SpecError:
+    return fail("limit", f"the file has more than {MAX_BYTES:,} characters", Place(name))
 
 
 class _Composer:
     def __init__(self, text: str, name: str) -> None:
         self.text = text
         self.name = name
-        self.lines = text.split("\n")
+        self.lines = re.split("[\n\x85\u2028\u2029]", text)  # all that libyaml counts as the end of a line
         self.keys: dict[Path, Place] = {}
         self.values: dict[Path, Place] = {}
         self.anchors: dict[str, tuple[Any, int]] = {}
@@ -92,27 +118,47 @@ class _Composer:
         self.problems: list[Problem] = []
 
     def compose(self) -> Document:
+        self._characters()
         try:
             self.events: Iterator[Any] = iter(yaml.parse(self.text, Loader=yaml.CSafeLoader))
             self._next(), self._next()
             event = self._next()
             data = None if isinstance(event, yaml.StreamEndEvent | yaml.DocumentEndEvent) else self._value(event, ())
             self._next()
-            if isinstance(self._next(), yaml.DocumentStartEvent):
-                raise fail("syntax", "the file holds more than one document", Place(self.name))
+            if isinstance(event := self._next(), yaml.DocumentStartEvent):
+                place = self._place(event.start_mark)
+                raise fail("syntax", "a second document begins here", place, remedy="a spec is one document")
         except StopIteration:
             data = None
         except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            place = self._place(mark) if mark else Place(self.name)
-            message = " ".join(part for part in (error.context, error.problem) if part)
-            raise fail("syntax", message, place) from None
-        except yaml.YAMLError as error:
-            message = str(error).split("\n")[0]
-            raise fail("syntax", f"the text cannot be read as YAML: {message}", Place(self.name)) from None
+            raise SpecError([*self.problems, self._unread(error)]) from None
         if self.problems:
             raise SpecError(self.problems)
         return Document(self.name, self.text, data, self.keys, self.values)
+
+    def _characters(self) -> None:
+        """Refuse the characters that YAML leaves out, by their place."""
+        for number, line in enumerate(self.lines):
+            if found := yaml.reader.Reader.NON_PRINTABLE.search(line):
+                column = found.start()
+                message = f"the character {ord(line[column]):#x} cannot stand in YAML"
+                raise fail("syntax", message, Place(self.name, number + 1, column + 1, line), remedy="remove it")
+
+    def _unread(self, error: yaml.MarkedYAMLError) -> Problem:
+        """What stopped libyaml, and where what it was reading began."""
+        mark = error.problem_mark or error.context_mark
+        message = error.problem or ""
+        if error.context and error.context_mark:
+            begun = error.context_mark
+            if (begun.line, begun.column) != (mark.line, mark.column):
+                message = f"{error.context} that begins at {begun.line + 1}:{begun.column + 1}: {message}"
+            if mark.line >= len(self.lines) or not self.lines[mark.line].strip():
+                mark = begun
+        place = self._place(mark)
+        remedy = next((hint for part, hint in _HINTS.items() if part in message), "")
+        if place.text[place.column - 1 : place.column] == "\t":
+            remedy = "indent with spaces, not tabs"
+        return Problem("syntax", message, place, "", remedy)
 
     def _next(self) -> Any:
         return next(self.events)
@@ -129,7 +175,7 @@ class _Composer:
             raise fail("limit", f"the data is nested more than {MAX_DEPTH} deep", place)
         if isinstance(event, yaml.AliasEvent):
             if event.anchor not in self.anchors:
-                raise fail("syntax", f"no anchor is called '{event.anchor}' here", place)
+                raise fail("syntax", f"no anchor is called '{event.anchor}' above", place)
             value, size = self.anchors[event.anchor]
             self._spend(size, place)
             return value
@@ -153,7 +199,13 @@ class _Composer:
         while not isinstance(item := self._next(), yaml.MappingEndEvent):
             place = self._place(item.start_mark)
             if not isinstance(item, yaml.ScalarEvent):
-                raise fail("syntax", "a key must be one word", place)
+                raise fail(
+                    "syntax", "a key must be text", place, remedy="put a name that begins with a brace in quotes"
+                )
+            if item.value == "<<" and item.implicit[0]:
+                raise fail(
+                    "syntax", "'<<' merges nothing in YAML 1.2", place, remedy="write the keys out, or use a block"
+                )
             key = item.value
             entry = (*path, key)
             if key in value:
@@ -177,7 +229,10 @@ class _Composer:
             return event.value
         for pattern, convert in _SCALARS:
             if pattern.fullmatch(event.value):
-                return convert(event.value)
+                value = convert(event.value)
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise fail("syntax", f"{event.value} is no finite number", place, remedy="write one that is")
+                return value
         return event.value
 
     def _spend(self, values: int, place: Place) -> None:
