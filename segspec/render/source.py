@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,13 @@ from typing import Any
 import jinja2
 
 from segspec.errors import fail
-from segspec.graph.instances import instances
 from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, SequenceCall
-from segspec.ops.initializers import Initializer
 from segspec.render import text
 from segspec.render.backend import Backend
 from segspec.render.documentation import Shapes, class_doc, module_doc
 from segspec.render.forward import body, inputs_text, returns_text
+from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
-from segspec.spec.models import Spec
 from segspec.spec.zoo import shown_name
 
 
@@ -79,10 +77,10 @@ class _Renderer:
 
     def source(self) -> str:
         """The source before formatting."""
-        init = self._init()
+        init = initialisation(self.graph, self.backend, self.environment)
         classes = [self._class(module, module is self.graph.root and init is not None) for module in self.graph.modules]
         context: dict[str, Any] = {
-            "source": shown_name(self.graph.definition.file.path),
+            "source": text.printable(shown_name(self.graph.definition.file.path)),
             "digest": self.graph.definition.file.digest()[:16],
             "command": self._command(),
             "docstring": module_doc(self.graph),
@@ -106,7 +104,7 @@ class _Renderer:
         if self.graph.preset:
             parts += ["--preset", self.graph.preset]
         parts += [f"--set {name}={_setting(value)}" for name, value in self.graph.settings.items()]
-        return " ".join(parts)
+        return text.printable(" ".join(parts))
 
     # --- classes ---------------------------------------------------------------------------------
 
@@ -178,87 +176,12 @@ class _Renderer:
             raise fail("refused", f"{self.backend.title} has no macro for the op {call.op.name}")
         return text.Code(str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip())
 
-    # --- initialisation --------------------------------------------------------------------------
-
-    def _init(self) -> dict[str, Any] | None:
-        """What ``init_weights`` does: the spec's initialisers where they are not the framework's own."""
-        macros: Any = self.environment.get_template("init.jinja").module
-        branches: dict[tuple[str, ...], list[str]] = {}
-        layer = self.backend.instance
-        slots: dict[str, dict[str, Initializer]] = {}
-        for instance in instances(self.graph):
-            if isinstance(instance.call, OpCall):
-                for slot in instance.call.op.slots(instance.call.inputs):
-                    if slot.trainable:
-                        slots.setdefault(instance.call.op.name, {}).setdefault(slot.name, slot.init)
-        rules = self.graph.definition.block.init if isinstance(self.graph.definition.block, Spec) else {}
-        for op, present in slots.items():
-            chosen = {name: rules.get(op, {}).get(name, default) for name, default in present.items()}
-            own = self.backend.default_init.get(op, {})
-            chosen = {name: init for name, init in chosen.items() if own.get(name) != init}
-            lines = [
-                self._fill(macros, init, f"{layer}.{self._tensor(op, name)}", name) for name, init in chosen.items()
-            ]
-            if any(init.name == "fan_in_uniform" for init in chosen.values()):
-                lines.insert(0, str(macros.bound(op, f"{layer}.weight")))
-            if lines:
-                flat = tuple(line for item in lines for line in item.split("\n"))
-                branches.setdefault(flat, []).append(str(macros.layer(op)))
-        for module, lines in self._overrides(macros, layer):
-            branches.setdefault(tuple(lines), []).append(module)
-        if not branches:
-            return None
-        result = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
-        return {"docstring": text.docstring([_init_doc(rules)], 4), "branches": result}
-
-    def _tensor(self, op: str, slot: str) -> str:
-        return self.backend.facts(op).state.get(slot, slot)
-
-    def _fill(self, macros: Any, init: Initializer, tensor: str, slot: str) -> str:
-        line = str(getattr(macros, init.name)(init, text.Code(tensor)))
-        return f"if {tensor} is not None:\n    {line}" if slot == "bias" else line
-
-    def _overrides(self, macros: Any, layer: str) -> Iterator[tuple[str, list[str]]]:
-        """What each class does for nodes that say their own ``init``: a class comes after its parts."""
-        for module in self.graph.modules:
-            lines: list[str] = []
-            for node in module.nodes:
-                for path, call in _owned(node.call, node.name):
-                    for slot, init in call.init:
-                        if init.name == "fan_in_uniform":
-                            lines.append(str(macros.bound(call.op.name, f"{layer}.{path}.weight")))
-                        tensor = f"{layer}.{path}.{self._tensor(call.op.name, slot)}"
-                        lines += self._fill(macros, init, tensor, slot).split("\n")
-            if lines:
-                yield module.name, lines
-
 
 def is_submodule(call: Call) -> bool:
     """Whether a node is an attribute of its class; the others are calls of functions."""
     if isinstance(call, OpCall):
         return call.op.has_state
     return isinstance(call, BlockCall | SequenceCall)
-
-
-def _owned(call: Call, path: str) -> Iterable[tuple[str, OpCall]]:
-    if isinstance(call, OpCall):
-        yield path, call
-    elif isinstance(call, SequenceCall):
-        for index, element in enumerate(call.elements):
-            yield from _owned(element, f"{path}[{index}]")
-
-
-def _types(types: list[str]) -> str:
-    return types[0] if len(types) == 1 else f"({', '.join(types)})"
-
-
-def _init_doc(rules: Any) -> str:
-    names = {init.name for slots in rules.values() for init in slots.values()}
-    if "kaiming_normal" in names or "kaiming_uniform" in names:
-        return "Start as He et al. (2015) propose for layers before a ReLU."
-    if "xavier_normal" in names or "xavier_uniform" in names:
-        return "Start as Glorot and Bengio (2010) propose."
-    return "Start from the same distributions in every framework." if not rules else "Start as the spec says."
 
 
 def _signature(module: Module) -> list[str]:
@@ -270,7 +193,7 @@ def _signature(module: Module) -> list[str]:
 
 
 def _setting(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "").replace("\n", "")
+    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _macros(module: Any) -> list[str]:

@@ -186,9 +186,13 @@ def docstring(parts: Iterable[str], indent: int) -> str:
     return f'"""{body}\n{margin}"""' if "\n" in body else f'"""{body}"""'
 
 
+def printable(text: str) -> str:
+    """The text on one line: what could end a comment is a space."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
 def _escaped(text: str) -> str:
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return printable.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return printable(text).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
 def names_in(source: str) -> set[str]:
