@@ -146,12 +146,12 @@ class _Composer:
 
     def _unread(self, error: yaml.MarkedYAMLError) -> Problem:
         """What stopped libyaml, and where what it was reading began."""
-        mark = error.problem_mark or error.context_mark
-        message = error.problem or ""
-        if error.context and error.context_mark:
-            begun = error.context_mark
-            if (begun.line, begun.column) != (mark.line, mark.column):
-                message = f"{error.context} that begins at {begun.line + 1}:{begun.column + 1}: {message}"
+        message = error.problem or "the text is not YAML"
+        mark, begun = error.problem_mark or error.context_mark, error.context_mark
+        if mark is None:
+            return Problem("syntax", message, Place(self.name))
+        if begun is not None and (begun.line, begun.column) != (mark.line, mark.column):
+            message = f"{error.context} that begins at {begun.line + 1}:{begun.column + 1}: {message}"
             if mark.line >= len(self.lines) or not self.lines[mark.line].strip():
                 mark = begun
         place = self._place(mark)
