@@ -181,7 +181,9 @@ def shown(value: object) -> str:
 
 
 def _plain(value: object) -> str:
-    return {dict: "{…}", list: "[…]"}.get(type(value)) or (value[:20] if isinstance(value, str) else shown(value))
+    if isinstance(value, dict | list):
+        return "{…}" if isinstance(value, dict) else "[…]"
+    return value[:20] if isinstance(value, str) else shown(value)
 
 
 def shown_path(path: Path) -> str:

@@ -503,13 +503,20 @@ def unpack(target: ast.expr, item: Any) -> dict[str, Any]:
     raise ExpressionError("a loop's variables do not match its items", "write 'for i, rate in enumerate(rates)'")
 
 
-def parse_loop(text: str) -> tuple[ast.expr, Expression]:
-    """The target and the items of ``for TARGET in ITEMS``."""
-    inner = _parse(f"[0 {text}]", text)
-    if not isinstance(inner, ast.ListComp) or len(inner.generators) != 1 or inner.generators[0].ifs:
-        raise ExpressionError(f"'{_short(text)}' is no loop", "write 'for NAME in LIST:'")
-    generator = inner.generators[0]
-    return generator.target, Expression(ast.unparse(generator.iter))
+class Loop:
+    """The variables and the items of ``for VARIABLES in ITEMS``."""
+
+    def __init__(self, text: str) -> None:
+        inner = _parse(f"[0 {text}]", text)
+        if not isinstance(inner, ast.ListComp) or len(inner.generators) != 1 or inner.generators[0].ifs:
+            raise ExpressionError(f"'{_short(text)}' is no loop", "write 'for NAME in LIST:'")
+        self.target = inner.generators[0].target
+        self.items = Expression(ast.unparse(inner.generators[0].iter))
+
+    @cached_property
+    def variables(self) -> frozenset[str]:
+        """The names that each turn defines."""
+        return frozenset(node.id for node in ast.walk(self.target) if isinstance(node, ast.Name))
 
 
 def truth(value: Any, scope: Scope) -> bool:

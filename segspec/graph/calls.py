@@ -96,7 +96,7 @@ class Site(Reader):
             here = (*path, index) if isinstance(held, list) else path
             if isinstance(entry, models.LoopElements):
                 here, outer = (*here, entry.key), self.names
-                for variables in self.frame.loop(entry.target, entry.items, self.place(*here, key=True), outer):
+                for variables in self.frame.loop(entry.loop, self.place(*here, key=True), outer):
                     self.names = {**outer, **variables}
                     self._fill_sequence(entry.body, shapes, here, where, elements)
                 self.names = outer

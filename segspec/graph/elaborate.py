@@ -279,7 +279,7 @@ class Elaborator:
     def _statement(self, frame: Frame, statement: Any, path: tuple[str | int, ...], names: dict[str, Any]) -> None:
         key = frame.definition.place(*path, key=True)
         if isinstance(statement, models.LoopStatement):
-            for variables in frame.loop(statement.target, statement.items, key, {**frame.names, **names}):
+            for variables in frame.loop(statement.loop, key, {**frame.names, **names}):
                 self._body(frame, statement.body, path, {**names, **variables})
             return
         if isinstance(statement, models.ConditionStatement):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ from segspec.algebra.expressions import (
     Budget,
     Expression,
     ExpressionError,
+    Loop,
     Reference,
     References,
     Scope,
@@ -153,14 +153,12 @@ class Frame:
         scope = self.scope(names)
         return bool(self.guard(place, lambda: truth(condition.evaluate(scope), scope)))
 
-    def loop(
-        self, target: ast.expr, items: Expression, place: Place, names: Mapping[str, Any]
-    ) -> Iterator[dict[str, Any]]:
+    def loop(self, loop: Loop, place: Place, names: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What a loop's variables are, in each of its turns."""
         scope = self.scope(names)
-        for item in self.guard(place, lambda: iterate(items.evaluate(scope))):
+        for item in self.guard(place, lambda: iterate(loop.items.evaluate(scope))):
             self.guard(place, self.limits.budget.spend)
-            yield self.guard(place, partial(unpack, target, item))
+            yield self.guard(place, partial(unpack, loop.target, item))
 
     def fill(self, template: Template, place: Place, names: Mapping[str, Any]) -> str:
         """A name with its braces filled."""

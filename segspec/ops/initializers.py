@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
+
+from segspec.errors import shown, suggest
 
 
 class Initializer(BaseModel):
     """Base of every initialiser."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
 
 
@@ -103,12 +105,17 @@ def _read(value: Any) -> Any:
     if isinstance(value, dict) and len(value) == 1:
         ((name, options),) = value.items()
     if not isinstance(name, str) or name not in INITIALIZERS or not isinstance(options, dict):
-        raise PydanticCustomError(
-            "initializer",
-            "expected an initialiser, a word or {{word: {{option: value}}}}: {known}",
-            {"known": ", ".join(INITIALIZERS)},
-        )
-    return INITIALIZERS[name](**options)
+        expected = f"expected an initialiser, a word or {{word: {{option: value}}}}, found {shown(value)}"
+        near = suggest(str(name), INITIALIZERS, what="initialisers")
+        raise PydanticCustomError("initializer", "{expected}", {"expected": expected, "remedy": near})
+    try:
+        return INITIALIZERS[name](**options)
+    except ValidationError as error:
+        found = [
+            InitErrorDetails(type=item["type"], loc=(name, *item["loc"]), input=item["input"], ctx=item.get("ctx", {}))
+            for item in error.errors()
+        ]
+        raise ValidationError.from_exception_data(name, found) from None
 
 
 AnyInitializer = Annotated[SerializeAsAny[Initializer], BeforeValidator(_read)]

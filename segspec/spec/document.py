@@ -231,7 +231,8 @@ class _Composer:
             if pattern.fullmatch(event.value):
                 value = convert(event.value)
                 if isinstance(value, float) and not math.isfinite(value):
-                    raise fail("syntax", f"{event.value} is no finite number", place, remedy="write one that is")
+                    problem = Problem("syntax", f"{event.value} is no finite number", place, "", "write one that is")
+                    self.problems.append(problem)
                 return value
         return event.value
 

@@ -33,6 +33,7 @@ from segspec.spec.models import (
 )
 from segspec.spec.models import Node as AnyNode
 from segspec.spec.names import PYTHON
+from segspec.spec.problems import problems_of
 
 MAX_FILES = 100
 
@@ -197,85 +198,7 @@ def _validate(read: document.Document) -> Spec:
     try:
         return Spec.model_validate(read.data)
     except ValidationError as error:
-        raise SpecError([_problem(item, read) for item in error.errors()]) from None
-
-
-def _problem(item: Any, read: document.Document) -> Problem:
-    """One of Pydantic's errors as a problem with a place."""
-    path, node, model = _locate(item["loc"], read.data)
-    context = item.get("ctx", {})
-    cause = context.get("error")
-    if item["type"] == "segspec":
-        key = context["code"] in ("name", "unknown-op")
-        place = read.place(path, key=key)
-        if context["code"] == "unknown-op":
-            place = read.place((*path, "op"))
-        return Problem(context["code"], context["message"], place, node, context["remedy"])
-    if isinstance(cause, ExpressionError):
-        return Problem(cause.code, str(cause), read.place(path), node, cause.remedy)
-    if item["type"] == "extra_forbidden":
-        last = str(item["loc"][-1])
-        near = suggest(last, _known_keys(model), what="known keys")
-        return Problem("schema", f"'{last}' has no meaning here", read.place(path, key=True), node, near)
-    if item["type"] == "missing":
-        last = str(item["loc"][-1])
-        return Problem("schema", f"'{last}' is missing", read.place(path, key=True), node, f"add {last}:")
-    return Problem("schema", _lowered(item["msg"]), read.place(path), node)
-
-
-def _lowered(message: str) -> str:
-    return message[:1].lower() + message[1:]
-
-
-def _locate(loc: tuple[Any, ...], data: Any) -> tuple[document.Path, str, str]:
-    """The path in the data, the node path and the innermost model of one of Pydantic's locations."""
-    path: list[str | int] = []
-    nodes: list[str] = []
-    model = "Spec"
-    held = data
-    single = False
-    for part in loc:
-        if isinstance(part, str) and part.startswith("<") and part.endswith(">"):
-            model = part if part != "<value>" else model
-            if part in ("<each>", "<where>") and isinstance(held, dict):
-                path.append(next(iter(held)))
-                held = held[path[-1]]
-                single = not isinstance(held, list)
-            continue
-        if single and isinstance(part, int):  # a loop's body may be one element without a list around it
-            single = False
-            continue
-        if isinstance(held, dict) and isinstance(part, int) and part < len(held):
-            part = list(held)[part]
-            if not part.startswith(("for ", "if ")):
-                nodes.append(part)
-        if isinstance(held, dict) and part in held:
-            model = {"params": "Parameter", "expect": "Expected", "blocks": "Block"}.get(str(part), model)
-            if len(path) == 1 and path[0] == "blocks":
-                nodes.append(str(part))
-        elif not (isinstance(held, list) and isinstance(part, int) and part < len(held)):
-            model = {"outputs": "Output", "references": "Citation"}.get(str(path[-1]) if path else "", model)
-            break
-        path.append(part)
-        held = held[part]
-    return tuple(path), ".".join(nodes), model
-
-
-def _known_keys(model: str) -> list[str]:
-    from segspec.spec import models
-
-    if model.startswith("<"):
-        name = model.strip("<>")
-        chosen: Any = models.op_models().get(name) or {
-            "block": BlockNode,
-            "sequence": SequenceNode,
-            "apply": ApplyNode,
-        }.get(name)
-    else:
-        chosen = getattr(models, model, None)
-    if chosen is None:
-        return []
-    return [item.alias or name for name, item in chosen.model_fields.items()]
+        raise SpecError(problems_of(error, read)) from None
 
 
 def _check(file: File) -> list[Problem]:
@@ -472,7 +395,7 @@ def _names_of(block: Block) -> set[str]:
 
 def _read_control(statement: Any, found: set[str]) -> None:
     if isinstance(statement, LoopStatement | LoopElements):
-        found.update(statement.items.names)
+        found.update(statement.loop.items.names)
     elif isinstance(statement, ConditionStatement | ConditionElements):
         found.update(statement.test.names)
 

@@ -2,11 +2,14 @@
 
 The models keep what was written: expressions are parsed, never evaluated. The models of op nodes are
 derived from the declarations in :mod:`segspec.ops`.
+
+Fields whose alias stands in <angle brackets> are made here, from a key or from how a thing was written.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import keyword
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
@@ -26,13 +29,12 @@ from pydantic_core import PydanticCustomError
 
 from segspec.algebra.expressions import (
     Expression,
-    ExpressionError,
+    Loop,
     References,
     Template,
     Value,
-    parse_loop,
 )
-from segspec.errors import suggest
+from segspec.errors import shown, suggest
 from segspec.ops import OPS
 from segspec.ops.attributes import Kind, kind_of
 from segspec.ops.initializers import AnyInitializer
@@ -45,13 +47,18 @@ WAYS = ("op", "block", "sequence", "apply")
 class Model(BaseModel):
     """Base of all: immutable, closed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True)
 
 
-def error(code: str, message: str, remedy: str = "") -> PydanticCustomError:
-    """An error that keeps segspec's code and remedy on its way through Pydantic."""
-    # Pydantic fills {braces} in messages; what a user wrote may hold some.
-    return PydanticCustomError("segspec", "{message}", {"message": message, "code": code, "remedy": remedy})
+def error(
+    code: str, message: str, remedy: str = "", *, at: str | None = None, key: bool = False
+) -> PydanticCustomError:
+    """An error that keeps segspec's code and remedy on its way through Pydantic.
+
+    ``at`` says below which key the wrong value stands, with ``key`` that the key itself is wrong.
+    """
+    held = {"message": message, "code": code, "remedy": remedy, "at": at, "key": key}
+    return PydanticCustomError("segspec", "{message}", held)  # Pydantic fills braces, and a user's text may hold some
 
 
 def _name(value: str) -> str:
@@ -62,34 +69,52 @@ def _name(value: str) -> str:
 
 def _template(value: Any) -> Any:
     if not isinstance(value, str):
-        raise error("schema", f"expected a name, found {value!r}")
+        raise error("schema", f"expected a name, found {shown(value)}", "put it in quotes" if value is not None else "")
     return Template(value)
 
 
 def _references(value: Any) -> Any:
     if not isinstance(value, str):
-        raise error(
-            "schema",
-            f"expected a node's name, found {value!r}",
-            "a reference is text, such as enc1",
-        )
+        raise error("schema", f"expected a node's name, found {shown(value)}", "a reference is text, such as enc1")
+    if keyword.iskeyword(value):
+        raise error("name", objection(value), "choose another name")
     return References(value)
 
 
 def _listed(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) else [value]
 
 
 def _text(value: Any) -> Any:
     if not isinstance(value, str):
-        raise error("schema", f"expected text, found {value!r}", "put it in quotes")
+        raise error("schema", f"expected text, found {shown(value)}", "put it in quotes" if value is not None else "")
     return value.strip()
+
+
+def _test(key: str) -> Expression:
+    """The condition of a key ``if CONDITION``."""
+    return Expression(key.removeprefix("if"))
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise error("schema", f"expected a number, found {shown(value)}")
+    return value
+
+
+def _version(value: Any) -> Any:
+    if value != 1:
+        raise error("schema", f"segspec reads version 1 of the language, found {shown(value)}", "write segspec: 1")
+    return value
 
 
 Name: TypeAlias = Annotated[str, AfterValidator(_name)]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
 Word: TypeAlias = Annotated[Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})]
+Each: TypeAlias = Annotated[Loop, BeforeValidator(Loop), WithJsonSchema({"type": "string"})]
+Test: TypeAlias = Annotated[Expression, BeforeValidator(_test), WithJsonSchema({"type": "string"})]
 AnyValue: TypeAlias = Annotated[Value, BeforeValidator(Value), WithJsonSchema({})]
+Number: TypeAlias = Annotated[int | float, BeforeValidator(_number)]
 Ref: TypeAlias = Annotated[References, BeforeValidator(_references), WithJsonSchema({"type": "string"})]
 Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed)]
 
@@ -97,7 +122,7 @@ Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed)]
 class Citation(Model):
     """A paper or a reference implementation."""
 
-    title: Text
+    title: Annotated[Text, Field(examples=["…"])]
     authors: Text = ""
     year: int | None = None
     url: Text = ""
@@ -109,57 +134,51 @@ class Parameter(Model):
 
     type: Literal["int", "float", "bool", "str", "list"]
     default: Any = None
-    required: bool = True
+    required: Annotated[bool, Field(alias="<required>")] = True
     doc: Text = ""
     choices: list[Any] | None = None
-    minimum: int | float | None = None
+    minimum: Number | None = None
 
 
 def _parameter(value: Any) -> Any:
     if isinstance(value, str) and value in TYPES:
         return {"type": value}
-    if isinstance(value, dict):
-        if unknown := [key for key in value if key not in ("type", "default", "doc", "choices", "minimum")]:
-            raise error(
-                "schema",
-                f"a parameter has no '{unknown[0]}'",
-                suggest(unknown[0], ("type", "default", "doc", "choices", "minimum")),
-            )
-        if "default" not in value and "type" not in value:
-            raise error(
-                "schema",
-                "a parameter needs a type or a default",
-                "write 'channels: int' or 'stride: 1'",
-            )
-        given = {**value, "required": "default" not in value}
-    else:
-        given = {"default": value, "required": False}
-    if not given["required"]:
-        found = _type_of(given["default"])
-        if found is None:
-            raise error(
-                "schema",
-                f"{given['default']!r} cannot be a parameter's default",
-                "use a number, a bool, a word or a list",
-            )
-        if found == "str" and not isinstance(value, dict):
-            known = suggest(given["default"], TYPES, what="types")
-            raise error(
-                "schema",
-                f"'{given['default']}' is not a type",
-                f"{known}; a word as default is {{default: {given['default']}}}",
-            )
-        declared = given.setdefault("type", found)
-        if declared != found and not (declared == "float" and found == "int"):
-            raise error("schema", f"the default {given['default']!r} is not of the type {declared}")
-    choices = given.get("choices")
-    if isinstance(choices, list) and not given["required"] and given["default"] not in choices:
+    if isinstance(value, dict) and not {"default", "type"} & value.keys():
+        near = next((suggest(key, ("default", "type")) for key in value), "")
         raise error(
-            "choice",
-            f"the default {given['default']!r} is not among the choices",
-            f"choices: {choices}",
+            "schema",
+            "a parameter needs a type or a default",
+            near if near.startswith("did you") else "write 'channels: int' or 'stride: 1'",
         )
-    return given
+    given = {**value, "<required>": "default" not in value} if isinstance(value, dict) else {"default": value}
+    if "default" in given:
+        _default(given, short=not isinstance(value, dict))
+    return {"<required>": False, **given}
+
+
+def _default(given: dict[str, Any], *, short: bool) -> None:
+    """Check a parameter's default, and let its type follow from it."""
+    default, at = given["default"], None if short else "default"
+    found = _type_of(default)
+    if found is None:
+        what = f"{shown(default)} cannot be a parameter's default"
+        raise error("schema", what, "use a number, true or false, a word or a list", at=at)
+    if found == "str" and short:
+        near = suggest(default, TYPES, what="types")
+        raise error(
+            "schema",
+            f"{shown(default)} is not a type",
+            f"{near}; a word as default is {{default: {default}}}",
+        )
+    declared = given.setdefault("type", found)
+    if declared in TYPES and declared != found and (declared, found) != ("float", "int"):
+        raise error("schema", f"the default {shown(default)} is not of the type {declared}", at=at)
+    choices, least = given.get("choices"), given.get("minimum")
+    if isinstance(choices, list) and default not in choices:
+        listed = ", ".join(map(shown, choices))
+        raise error("choice", f"the default {shown(default)} is not among the choices", f"choices: {listed}", at=at)
+    if isinstance(least, int | float) and isinstance(default, int | float) and default < least:
+        raise error("choice", f"the default {shown(default)} is below the minimum", f"minimum: {least}", at=at)
 
 
 def _type_of(value: Any) -> str | None:
@@ -178,15 +197,32 @@ def _type_of(value: Any) -> str | None:
 class Input(Model):
     """An input of a block: a map, whose channels a spec's own inputs state as an expression."""
 
-    name: Ref
+    name: Annotated[Ref, Field(alias="<name>")]
+    path: Annotated[tuple[str | int, ...], Field(alias="<path>")]
     channels: AnyValue | None = None
     doc: Text = ""
 
 
-def _inputs(value: Any) -> Any:
+def listed_inputs(value: Any) -> Any:
+    """The inputs one by one, each with its name and path."""
     if isinstance(value, dict):
-        return [{"name": name, **(given if isinstance(given, dict) else {"": given})} for name, given in value.items()]
-    return [{"name": name} for name in value] if isinstance(value, list) else value
+        return [_input(name, given) for name, given in value.items()]
+    if isinstance(value, list):
+        return [{"<name>": name, "<path>": ("inputs", index)} for index, name in enumerate(value)]
+    raise error("schema", f"expected inputs, found {shown(value)}", "write [x, skip], or {image: {channels: 3}}")
+
+
+def _input(name: str, given: Any) -> Any:
+    if given is not None and not isinstance(given, dict):
+        raise error("schema", f"expected what the input is, found {shown(given)}", "write {channels: 3}", at=name)
+    return _made(given or {}, {"<name>": name, "<path>": ("inputs", name)})
+
+
+def _made(given: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What an author gave, with the fields that are made here; nobody else gives these."""
+    if taken := next((key for key in given if key in own), None):
+        raise error("schema", f"'{taken}' has no meaning here", "remove it")
+    return {**given, **own}
 
 
 class Output(Model):
@@ -195,37 +231,37 @@ class Output(Model):
     ``when: training`` leaves it to train mode; ``when: used`` to blocks that ask for it by name.
     """
 
-    name: Word | None = None
-    source: Annotated[References, BeforeValidator(_references), Field(alias="from")]
-    tests: list[Any] = Field(default=[], alias="<tests>")
-    path: tuple[str | int, ...] = Field(default=(), alias="<path>")
+    name: Annotated[Word | None, Field(alias="<name>")] = None
+    source: Annotated[References, BeforeValidator(_references), Field(alias="from", examples=["NODE"])]
+    tests: Annotated[list[Test], Field(alias="<tests>")] = []
+    path: Annotated[tuple[str | int, ...], Field(alias="<path>")] = ()
     when: Literal["always", "training", "used"] = "always"
-    loss_weight: float = Field(default=1.0, ge=0)
+    loss_weight: Annotated[Number, Field(ge=0)] = 1.0
     doc: Text = ""
 
 
-def _outputs(value: Any) -> Any:
+def listed_outputs(value: Any) -> Any:
+    """The outputs one by one, each with its name, its path and the conditions around it."""
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list):
-        entries = enumerate(value)
-        return [_output(None, item, ("outputs", index), []) for index, item in entries]
+        return [_output(None, item, ("outputs", index), ()) for index, item in enumerate(value)]
     if isinstance(value, dict):
-        return list(_named_outputs(value, ("outputs",), []))
-    return value
+        return list(_named_outputs(value, ("outputs",), ()))
+    raise error("schema", f"expected outputs, found {shown(value)}", "write [logits], or {logits: fc}")
 
 
-def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: list[Expression]) -> Iterator[Any]:
+def _named_outputs(value: dict[str, Any], path: tuple[str | int, ...], tests: tuple[str, ...]) -> Iterator[Any]:
     for name, given in value.items():
         if name.startswith("if ") and isinstance(given, dict):
-            yield from _named_outputs(given, (*path, name), [*tests, Expression(name[3:])])
+            yield from _named_outputs(given, (*path, name), (*tests, name))
         else:
             yield _output(name, given, (*path, name), tests)
 
 
-def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: list[Expression]) -> Any:
-    fields = {"name": name, "<path>": path, "<tests>": tests}
-    return {**fields, **given} if isinstance(given, dict) else {**fields, "from": given}
+def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: tuple[str, ...]) -> Any:
+    given = given if isinstance(given, dict) else {"from": given}
+    return _made(given, {"<name>": name, "<path>": path, "<tests>": list(tests)})
 
 
 class Node(Model):
@@ -280,18 +316,20 @@ class ApplyNode(Node):
 def _attribute(kind: Kind, required: bool) -> Any:
     if kind.expected == "a node's name":
         held: Any = Ref
-    elif kind.word:
-        held = Word
     else:
-        held = Annotated[Value, BeforeValidator(_literal(kind)), WithJsonSchema({"description": kind.expected})]
-    return (held, ...) if required else (held | None, None)
+        held = Annotated[
+            Template if kind.word else Value,
+            BeforeValidator(_literal(kind)),
+            WithJsonSchema({"description": kind.expected}),
+        ]
+    return (held, ... if required else None)
 
 
 def _literal(kind: Kind) -> Any:
-    def read(raw: Any) -> Value:
-        if isinstance(raw, dict) or raw is None:
-            raise error("schema", f"expected {kind.expected}, found {raw!r}")
-        return Value(raw)
+    def read(raw: Any) -> Template | Value:
+        if isinstance(raw, dict) or raw is None or (kind.word and not isinstance(raw, str)):
+            raise error("schema", f"expected {kind.expected}, found {shown(raw)}")
+        return Template(raw) if kind.word else Value(raw)
 
     return read
 
@@ -317,23 +355,19 @@ def op_models() -> dict[str, type[OpNode]]:
 def _one_way(value: Any) -> Any:
     """Check that a node says one way to compute it, before its model is chosen by that."""
     if not isinstance(value, dict):
-        raise error("schema", f"expected a node, found {value!r}", "a node is a mapping, such as {op: relu}")
+        raise error("schema", f"expected a node, found {shown(value)}", "a node is a mapping, such as {op: relu}")
     ways = [key for key in WAYS if key in value]
-    if len(ways) != 1:
-        if not ways:
-            near = next((suggest(key, WAYS) for key in value if "did you mean" in suggest(key, WAYS)), "")
-            raise error(
-                "schema",
-                "a node needs one of op, block, sequence and apply",
-                near or "write {op: relu}",
-            )
-        raise error("schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it")
-    if ways == ["op"] and value["op"] not in OPS:
+    if len(ways) > 1:
         raise error(
-            "unknown-op",
-            f"no op is called {value['op']!r}",
-            suggest(str(value["op"]), OPS, what="ops"),
+            "schema", f"a node is one of {' and '.join(ways)}, not both", "make two nodes of it", at=ways[1], key=True
         )
+    if not ways:
+        near = [(key, suggest(key, WAYS)) for key in value]
+        at, remedy = next((item for item in near if item[1].startswith("did you")), (None, "write {op: relu}"))
+        raise error("schema", "a node needs one of op, block, sequence and apply", remedy, at=at, key=True)
+    if ways == ["op"] and (not isinstance(value["op"], str) or value["op"] not in OPS):
+        near_op = suggest(str(value["op"]), OPS, what="ops")
+        raise error("unknown-op", f"no op is called {shown(value['op'])}", near_op, at="op")
     return value
 
 
@@ -364,8 +398,7 @@ class LoopElements(Model):
 
     kind: Literal["<each>"] = "<each>"
     key: str
-    target: Any
-    items: Any
+    loop: Annotated[Each, Field(alias="<loop>")]
     body: Annotated[Elements, Field(alias="<value>")]
 
 
@@ -374,13 +407,15 @@ class ConditionElements(Model):
 
     kind: Literal["<where>"] = "<where>"
     key: str
-    test: Any
+    test: Annotated[Test, Field(alias="<test>")]
     body: Annotated[Elements, Field(alias="<value>")]
 
 
 def _elements(value: Any) -> Any:
     """A list of nodes, or one node, as the body of ``for`` and ``if`` may be."""
     items = value if isinstance(value, list) else [value]
+    if not items:
+        raise error("schema", "the sequence is empty", "give it a node")
     return [_element(item) for item in items]
 
 
@@ -393,7 +428,7 @@ def _element(value: Any) -> Any:
 
 
 AnyElement: TypeAlias = Annotated[ElementStatement | LoopElements | ConditionElements, Field(discriminator="kind")]
-Elements: TypeAlias = Annotated[list[AnyElement], BeforeValidator(_elements), Field(min_length=1)]
+Elements: TypeAlias = Annotated[list[AnyElement], BeforeValidator(_elements)]
 
 
 class Statement(Model):
@@ -406,7 +441,7 @@ class NodeStatement(Statement):
     """A node and its name, which may hold expressions in braces."""
 
     kind: Literal["<node>"] = "<node>"
-    name: Word
+    name: Annotated[Word, Field(alias="<name>")]
     node: Annotated[AnyNode, Field(alias="<value>")]
 
 
@@ -414,8 +449,7 @@ class LoopStatement(Statement):
     """``for NAME in LIST:`` and the nodes it repeats."""
 
     kind: Literal["<loop>"] = "<loop>"
-    target: Any
-    items: Any
+    loop: Annotated[Each, Field(alias="<loop>")]
     body: Annotated[Body, Field(alias="<value>")]
 
 
@@ -423,37 +457,25 @@ class ConditionStatement(Statement):
     """``if CONDITION:`` and the nodes it keeps."""
 
     kind: Literal["<condition>"] = "<condition>"
-    test: Any
+    test: Annotated[Test, Field(alias="<test>")]
     body: Annotated[Body, Field(alias="<value>")]
 
 
 def _body(value: Any) -> Any:
     if not isinstance(value, dict):
-        raise error("schema", f"expected nodes, found {value!r}", "nodes are a mapping from names to nodes")
+        raise error("schema", f"expected nodes, found {shown(value)}", "nodes are a mapping from names to nodes")
+    if unnamed := next((key for key in WAYS if not isinstance(value.get(key, {}), dict)), None):
+        raise error("schema", "the node has no name", "write NAME: {op: relu}", at=unnamed, key=True)
     return [_statement(key, entry) for key, entry in value.items()]
 
 
 def _statement(key: str, value: Any) -> dict[str, Any]:
-    try:
-        if key.startswith("for "):
-            target, items = parse_loop(key)
-            return {
-                "kind": "<loop>",
-                "key": key,
-                "target": target,
-                "items": items,
-                "<value>": value,
-            }
-        if key.startswith("if "):
-            return {
-                "kind": "<condition>",
-                "key": key,
-                "test": Expression(key[3:]),
-                "<value>": value,
-            }
-    except ExpressionError as problem:
-        raise error(problem.code, str(problem), problem.remedy) from None
-    return {"kind": "<node>", "key": key, "name": key, "<value>": value}
+    word = key.partition(" ")[0]
+    if word == "for":
+        return {"kind": "<loop>", "key": key, "<loop>": key, "<value>": value}
+    if word == "if":
+        return {"kind": "<condition>", "key": key, "<test>": key, "<value>": value}
+    return {"kind": "<node>", "key": key, "<name>": key, "<value>": value}
 
 
 AnyStatement: TypeAlias = Annotated[NodeStatement | LoopStatement | ConditionStatement, Field(discriminator="kind")]
@@ -470,9 +492,9 @@ class Block(Model):
     references: list[Citation] = []
     params: dict[Name, AnyParameter] = {}
     let: dict[Name, AnyValue] = {}
-    inputs: Annotated[list[Input], BeforeValidator(_inputs)] = Field(default=["x"], validate_default=True)
+    inputs: Annotated[list[Input], BeforeValidator(listed_inputs)] = Field(default=["x"], validate_default=True)
     nodes: Body = []
-    outputs: Annotated[list[Output], BeforeValidator(_outputs)] = []
+    outputs: Annotated[list[Output], BeforeValidator(listed_outputs)] = []
 
 
 class Expected(Model):
@@ -490,7 +512,7 @@ class Expectations(Expected):
 class Spec(Block):
     """A file: a network with blocks of its own, or (without nodes) a library of blocks."""
 
-    segspec: Literal[1]
+    segspec: Annotated[int, BeforeValidator(_version), Field(examples=[1])]
     name: Name = ""
     title: Text = ""
     imports: Annotated[dict[str, list[Name]], Field(alias="import")] = {}
