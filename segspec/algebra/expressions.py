@@ -1,7 +1,7 @@
 """The expression language: a safe subset of Python, parsed with ``ast`` and walked here.
 
-Nothing is ever executed. What an expression may cost is bounded before it is paid: its length, the steps
-of one evaluation (:class:`Budget`), the length of a list, the size of a whole number.
+Nothing is ever executed. What an expression may cost is bounded before it is paid: its length and depth,
+the steps of all evaluations (:class:`Budget`), how much a list holds, the size of a whole number.
 
 Three kinds of text occur in a spec: an :class:`Expression` (``2 * width``), a :class:`Template`, a word
 with expressions in braces (``enc{i-1}``), and :class:`References`, what ``from`` holds
@@ -15,7 +15,8 @@ import builtins
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
@@ -30,13 +31,14 @@ from segspec.algebra.symbols import (
     make_divisible,
     maximum,
     minimum,
-    show,
 )
+from segspec.errors import shown
 
 MAX_LENGTH = 2_000
+MAX_DEPTH = 50
 MAX_ITEMS = 10_000
 MAX_MAGNITUDE = 2**63
-MAX_STEPS = 2_000_000
+MAX_STEPS = 500_000
 
 
 class ExpressionError(ValueError):
@@ -134,10 +136,13 @@ class Value:
         parts = self._parts
         if isinstance(parts, Expression):
             return parts.evaluate(scope)
-        if isinstance(parts, list):
-            return [item.evaluate(scope) for item in parts]
-        if isinstance(parts, dict):
-            return {key: item.evaluate(scope) for key, item in parts.items()}
+        try:
+            if isinstance(parts, list):
+                return _held([item.evaluate(scope) for item in parts], scope.budget)
+            if isinstance(parts, dict):
+                return _held({key: item.evaluate(scope) for key, item in parts.items()}, scope.budget)
+        except OverflowError:
+            raise ExpressionError("the list is too large", f"a list holds at most {MAX_ITEMS:,} values") from None
         return parts
 
 
@@ -200,7 +205,10 @@ class References:
             position = end
         plain += text[position:]
         spread = re.search(r"\bfor\b", plain)
-        self._body = _parse(f"({plain})" if spread else plain, text)
+        try:
+            self._body = _parse(f"({plain})" if spread else plain, text, _ALLOWED | {ast.Attribute})
+        except NotExpression:
+            raise self._objection() from None
 
     @cached_property
     def names(self) -> frozenset[str]:
@@ -240,7 +248,7 @@ class References:
             base = self._one(body.value, scope)
             index = _Evaluator(scope, self.text).run(body.slice)
             if not isinstance(index, int) or index < 0 or base.upto is not None:
-                raise ExpressionError(f"'{self.text}' is no tap", "write features[3] for what element 3 returns")
+                raise ExpressionError(f"{shown(self.text)} is no tap", "write features[3] for what element 3 returns")
             return Reference(base.node, base.output, index + 1)
         if isinstance(body, ast.Attribute):
             base = self._one(body.value, scope)
@@ -249,31 +257,53 @@ class References:
         if isinstance(body, ast.Name):
             template = self._templates.get(body.id)
             return Reference(template.fill(scope) if template else body.id)
-        raise ExpressionError(
-            f"'{self.text}' refers to no node",
-            "write a node's name, block.output, 'a if condition else b', or 'name{i} for i in items'",
+        raise self._objection()
+
+    def _objection(self) -> ExpressionError:
+        return ExpressionError(
+            f"{shown(self.text)} refers to no node",
+            "write a node's name, block.output, sequence[3], 'a if condition else b', or 'name{i} for i in items'",
         )
 
 
-def _parse(text: str, shown: str) -> ast.expr:
+class NotExpression(ExpressionError):
+    """The text is not even Python."""
+
+
+def _parse(text: str, written: str, allowed: Set[type[ast.AST]] | None = None) -> ast.expr:
     if len(text) > MAX_LENGTH:
         raise ExpressionError(f"the expression has more than {MAX_LENGTH} characters", "name its parts in let:")
     try:
-        body = ast.parse(text.strip(), mode="eval").body
+        with warnings.catch_warnings(action="ignore"):
+            body = ast.parse(text.strip(), mode="eval").body
     except (SyntaxError, ValueError, MemoryError, RecursionError):
-        raise ExpressionError(f"'{_short(shown)}' is not an expression", "it must read as Python does") from None
-    for node in ast.walk(body):
-        if type(node) not in _ALLOWED:
-            raise ExpressionError(
-                f"'{_short(shown)}' uses {_KINDS.get(type(node), type(node).__name__)}, which the language leaves out",
-                "use arithmetic, comparison, conditionals, lists, dicts, indexing, comprehensions and "
-                + ", ".join(sorted(FUNCTIONS)),
-            )
-        if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str | None):
-            raise ExpressionError(f"'{_short(shown)}' has a constant of no known type")
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and not node.keywords):
-            raise ExpressionError(f"'{_short(shown)}' calls what is not a function of the language")
-    return body
+        raise NotExpression(f"{shown(written)} is not an expression", "it must read as Python does") from None
+    level: list[ast.AST] = [body]
+    for _ in range(MAX_DEPTH):
+        for node in level:
+            _permit(node, written, _ALLOWED if allowed is None else allowed)
+        level = [inner for node in level for inner in ast.iter_child_nodes(node)]
+        if not level:
+            return body
+    raise ExpressionError(f"{shown(written)} is nested more than {MAX_DEPTH} deep", "name its parts in let:")
+
+
+def _permit(node: ast.AST, written: str, allowed: Set[type[ast.AST]]) -> None:
+    """Refuse what the language leaves out."""
+    kind = type(node)
+    if kind not in allowed or (isinstance(node, ast.comprehension) and node.is_async):
+        raise ExpressionError(
+            f"{shown(written)} uses {_KINDS.get(kind, kind.__name__)}, which the language leaves out",
+            "use arithmetic, comparison, conditionals, lists, dicts, indexing, comprehensions and "
+            + ", ".join(sorted(FUNCTIONS)),
+        )
+    if isinstance(node, ast.Constant) and not isinstance(node.value, int | float | str | None):
+        raise ExpressionError(f"{shown(written)} has a constant that is no number and no text")
+    if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Name) and not node.keywords):
+        raise ExpressionError(
+            f"{shown(written)} calls what is not a function of the language",
+            "functions: " + ", ".join(sorted(FUNCTIONS)),
+        )
 
 
 def _names(body: ast.expr) -> frozenset[str]:
@@ -307,13 +337,15 @@ class _Evaluator:
     def run(self, node: ast.expr) -> Any:
         self.scope.budget.spend()
         try:
-            return _bounded(getattr(self, f"_{type(node).__name__.lower()}")(node))
+            return _held(getattr(self, f"_{type(node).__name__.lower()}")(node), self.scope.budget)
         except ZeroDivisionError:
-            raise ExpressionError(f"'{_short(self.text)}' divides by zero") from None
+            raise ExpressionError(f"{shown(self.text)} divides by zero") from None
         except (OverflowError, MemoryError, RecursionError):
-            raise ExpressionError(f"'{_short(self.text)}' has too large a value") from None
+            raise ExpressionError(f"{shown(self.text)} has too large a value") from None
+        except _Mismatch as error:
+            raise ExpressionError(f"{shown(self.text)}: {error}") from None
         except TypeError:
-            raise ExpressionError(f"'{_short(self.text)}' combines values of types that do not go together") from None
+            raise ExpressionError(f"{shown(self.text)} gives a function what it does not take") from None
 
     def truth(self, node: ast.expr) -> bool:
         return _truth(self.run(node), self.scope)
@@ -339,32 +371,37 @@ class _Evaluator:
 
     def _binop(self, node: ast.BinOp) -> Any:
         left, right = self.run(node.left), self.run(node.right)
-        if isinstance(left, str | dict) or isinstance(right, str | dict):
-            raise TypeError
         if isinstance(left, list) or isinstance(right, list):
             return self._list_arithmetic(node.op, left, right)
+        if not (_is_number(left) and _is_number(right)):
+            raise _mismatch(_SIGNS[type(node.op)], left, right)
+        self.scope.budget.spend(_terms(left) * _terms(right))
         if isinstance(node.op, ast.Pow):
             return _power(left, right)
+        divides = isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mod)
+        if divides and isinstance(right, Sym) and self.scope.decide("==", right, 0):
+            raise ZeroDivisionError
         return _OPERATORS[type(node.op)](left, right)
 
     def _list_arithmetic(self, op: ast.operator, left: Any, right: Any) -> list[Any]:
         if isinstance(op, ast.Add) and isinstance(left, list) and isinstance(right, list):
             return left + right
         items, times = (left, right) if isinstance(left, list) else (right, left)
-        if isinstance(op, ast.Mult) and isinstance(items, list):
+        if isinstance(op, ast.Mult) and _is_number(times):
             count = concrete(times)
-            if not isinstance(count, int):
-                raise TypeError
-            if len(items) * count > MAX_ITEMS:
-                raise OverflowError
-            return items * count
-        raise TypeError
+            if isinstance(count, int):
+                if len(items) * count > MAX_ITEMS:
+                    raise OverflowError
+                return items * count
+        raise _mismatch(_SIGNS[type(op)], left, right)
 
     def _unaryop(self, node: ast.UnaryOp) -> Any:
         if isinstance(node.op, ast.Not):
             return not self.truth(node.operand)
         value = self.run(node.operand)
-        return -value if isinstance(node.op, ast.USub) else +concrete(value)
+        if not _is_number(value):
+            raise _mismatch("-" if isinstance(node.op, ast.USub) else "+", value)
+        return -value if isinstance(node.op, ast.USub) else value
 
     def _boolop(self, node: ast.BoolOp) -> Any:
         wanted = isinstance(node.op, ast.Or)
@@ -391,15 +428,16 @@ class _Evaluator:
         if isinstance(op, ast.Eq | ast.NotEq):
             return self._equal(left, right) is isinstance(op, ast.Eq)
         if not (_is_number(left) and _is_number(right)):
-            raise TypeError
+            raise _mismatch(_COMPARISONS[type(op)], left, right)
         return self.scope.decide(_COMPARISONS[type(op)], left, right)
 
     def _equal(self, left: Any, right: Any) -> bool:
+        self.scope.budget.spend()
         if _is_number(left) and _is_number(right):
             return self.scope.decide("==", left, right)
         if isinstance(left, list) and isinstance(right, list):
             return len(left) == len(right) and all(map(self._equal, left, right))
-        return type(left) is type(right) and bool(left == right)
+        return type(left) is type(right) and not isinstance(left, dict) and bool(left == right)
 
     def _ifexp(self, node: ast.IfExp) -> Any:
         return self.run(node.body if self.truth(node.test) else node.orelse)
@@ -412,35 +450,44 @@ class _Evaluator:
     def _dict(self, node: ast.Dict) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
         for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                raise TypeError
-            result[concrete(self.run(key))] = self.run(value)
+            name = None if key is None else concrete(self.run(key))
+            if not isinstance(name, int | float | str):
+                raise _Mismatch("a dict's key is a number or text")
+            result[name] = self.run(value)
         return result
 
     def _subscript(self, node: ast.Subscript) -> Any:
         held = self.run(node.value)
         if isinstance(node.slice, ast.Slice):
             parts = (node.slice.lower, node.slice.upper, node.slice.step)
-            return held[slice(*(None if part is None else concrete(self.run(part)) for part in parts))]
+            bounds: list[Any] = [None if part is None else concrete(self.run(part)) for part in parts]
+            if not isinstance(held, list) or not all(isinstance(part, int | None) for part in bounds):
+                raise _Mismatch(f"a slice of {_kind(held)} by {', '.join(map(_kind, bounds))}")
+            if bounds[2] == 0:
+                raise _Mismatch("a slice's step cannot be 0")
+            return held[slice(*bounds)]
         index = concrete(self.run(node.slice))
         if isinstance(held, dict):
-            if index not in held:
-                known = ", ".join(map(repr, held))
-                raise ExpressionError(f"'{_short(self.text)}' has no entry for {index!r}", f"there are: {known}")
+            if not isinstance(index, int | float | str) or index not in held:
+                known = ", ".join(map(shown, held))
+                raise ExpressionError(f"{shown(self.text)} has no entry for {shown(index)}", f"there are: {known}")
             return held[index]
         if not isinstance(held, list) or not isinstance(index, int):
-            raise TypeError
+            raise _Mismatch(f"an item of {_kind(held)} by {_kind(index)}")
         if not -len(held) <= index < len(held):
             raise ExpressionError(
-                f"'{_short(self.text)}' takes item {index} of a list of {len(held)}",
+                f"{shown(self.text)} takes item {index} of a list of {len(held)}",
                 "items count from 0",
             )
         return held[index]
 
     def _listcomp(self, node: ast.ListComp | ast.GeneratorExp) -> list[Any]:
         scopes = self.loop(node.generators, self.scope)
-        items = [_Evaluator(scope, self.text).run(node.elt) for scope in scopes]
-        _bounded(items)
+        items: list[Any] = []
+        for scope in scopes:
+            items.append(_Evaluator(scope, self.text).run(node.elt))
+            if len(items) > MAX_ITEMS:
+                raise OverflowError
         return items
 
     _generatorexp = _listcomp
@@ -459,7 +506,63 @@ class _Evaluator:
         except ExpressionError:
             raise
         except ValueError as error:
-            raise ExpressionError(f"'{_short(self.text)}': {error}") from None
+            raise ExpressionError(f"{shown(self.text)}: {error}") from None
+
+
+class _Mismatch(TypeError):
+    """Values of kinds that do not go together."""
+
+
+def _mismatch(sign: str, *values: Any) -> _Mismatch:
+    return _Mismatch(f"{sign} does not go with {' and '.join(map(_kind, values))}")
+
+
+def _kind(value: Any) -> str:
+    """What sort of value it is, in words."""
+    kinds = {bool: "true or false", str: "text", list: "a list", dict: "a dict", type(None): "nothing"}
+    return next((words for kind, words in kinds.items() if isinstance(value, kind)), "a number")
+
+
+class Items(list[Any]):
+    """A list that an expression made, and how many values it holds, those of inner lists counted."""
+
+    size = 0
+
+
+class Entries(dict[Any, Any]):
+    """A dict that an expression made, and how many values it holds."""
+
+    size = 0
+
+
+def size_of(value: Any) -> int:
+    """How many values a value holds, itself counted."""
+    if isinstance(value, Items | Entries):
+        return value.size
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(size_of, inner))
+
+
+def _held(value: Any, budget: Budget) -> Any:
+    """The value if it is not too large, paid for; a list knows from then on how much it holds."""
+    if isinstance(value, list | dict) and not isinstance(value, Items | Entries):
+        size = size_of(value)
+        budget.spend(len(value))
+        value = Items(value) if isinstance(value, list) else Entries(value)
+        value.size = size
+        if size > MAX_ITEMS:
+            raise OverflowError
+    if isinstance(value, int) and abs(value) > MAX_MAGNITUDE:
+        raise OverflowError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise OverflowError
+    if isinstance(value, complex):
+        raise _Mismatch("the value is no real number")
+    return value
+
+
+def _terms(value: Any) -> int:
+    return len(value.terms) if isinstance(value, Sym) else 1
 
 
 class UnknownName(ExpressionError):
@@ -479,7 +582,7 @@ def iterate(value: Any) -> list[Any]:
         return list(value)
     if isinstance(value, Sym):
         raise Undecided(concrete_symbols(value))
-    raise ExpressionError(f"{show(value)} is not a list", "loop over range(n) or over a list")
+    raise ExpressionError(f"{shown(value)} is not a list", "loop over range(n) or over a list")
 
 
 def concrete_symbols(value: Sym) -> frozenset[Any]:
@@ -507,9 +610,13 @@ class Loop:
     """The variables and the items of ``for VARIABLES in ITEMS``."""
 
     def __init__(self, text: str) -> None:
-        inner = _parse(f"[0 {text}]", text)
+        no_loop = ExpressionError(f"{shown(text)} is no loop", "write 'for NAME in LIST:'")
+        try:
+            inner = _parse(f"[0 {text}]", text)
+        except NotExpression:
+            raise no_loop from None
         if not isinstance(inner, ast.ListComp) or len(inner.generators) != 1 or inner.generators[0].ifs:
-            raise ExpressionError(f"'{_short(text)}' is no loop", "write 'for NAME in LIST:'")
+            raise no_loop
         self.target = inner.generators[0].target
         self.items = Expression(ast.unparse(inner.generators[0].iter))
 
@@ -535,6 +642,8 @@ def _is_number(value: Any) -> bool:
 def _power(base: Number, exponent: Number) -> Number:
     if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and abs(exponent) > 63:
         raise OverflowError
+    if base == 0 and not isinstance(exponent, Sym) and exponent < 0:
+        raise ZeroDivisionError
     if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
         return Fraction(1, base**-exponent)
     return cast("Number", base**exponent)
@@ -547,23 +656,11 @@ def _divided(left: Number, right: Number) -> Number:
     return left / right
 
 
-def _bounded(value: Any) -> Any:
-    if isinstance(value, list | dict | str) and len(value) > MAX_ITEMS:
-        raise OverflowError
-    if isinstance(value, int) and abs(value) > MAX_MAGNITUDE:
-        raise OverflowError
-    if isinstance(value, float) and not math.isfinite(value):
-        raise OverflowError
-    if isinstance(value, complex):
-        raise TypeError
-    return value
-
-
 def _word(part: Expression, value: Any) -> str:
     if isinstance(value, Sym):
         raise Undecided(concrete_symbols(value))
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ExpressionError(f"{{{part.text}}} is {show(value)}, which makes no name", "put a word or a whole number")
+        raise ExpressionError(f"{{{part.text}}} is {shown(value)}, which makes no name", "put text or a whole number")
     return str(value)
 
 
@@ -573,7 +670,7 @@ def _braces(text: str) -> Iterator[tuple[int, int]]:
         position = _closing(text, start)
         yield start, position
     if "}" in text[position:]:
-        raise ExpressionError(f"'{_short(text)}' closes a brace that it never opened")
+        raise ExpressionError(f"{shown(text)} closes a brace that it never opened")
 
 
 def _closing(text: str, start: int) -> int:
@@ -582,17 +679,13 @@ def _closing(text: str, start: int) -> int:
         depth += {"{": 1, "}": -1}.get(text[position], 0)
         if depth == 0:
             return position + 1
-    raise ExpressionError(f"'{_short(text)}' opens a brace that it never closes")
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"
+    raise ExpressionError(f"{shown(text)} opens a brace that it never closes")
 
 
 def _range(*args: Number) -> list[int]:
     plain = [concrete(arg) for arg in args]
     if not 1 <= len(plain) <= 3 or not all(isinstance(arg, int) for arg in plain):
-        raise TypeError
+        raise _Mismatch(f"range() of {', '.join(map(_kind, plain)) or 'nothing'}, where it takes whole numbers")
     numbers = builtins.range(*plain)  # type: ignore[arg-type]
     if len(numbers) > MAX_ITEMS:
         raise ExpressionError(
@@ -612,6 +705,8 @@ def _ceil(value: Number) -> Number:
 def _sum(items: Any) -> Number:
     total: Number = 0
     for item in iterate(items):
+        if not _is_number(item):
+            raise _mismatch("sum()", item)
         total = total + item
     return total
 
@@ -646,7 +741,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
 }
 _COMPARISONS: dict[type[ast.cmpop], str] = {ast.Lt: "<", ast.LtE: "<=", ast.Gt: ">", ast.GtE: ">="}
-_ALLOWED = {
+_ALLOWED: Set[type[ast.AST]] = {
     *(
         ast.Constant,
         ast.Name,
@@ -668,12 +763,29 @@ _ALLOWED = {
         ast.GeneratorExp,
         ast.comprehension,
     ),
-    *(ast.Call, ast.Attribute, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Pow),
+    *(ast.Call, ast.And, ast.Or, ast.Not, ast.USub, ast.UAdd, ast.Pow),
     *(ast.Eq, ast.NotEq, ast.Lt, ast.LtE, ast.Gt, ast.GtE, ast.In, ast.NotIn),
     *_OPERATORS,
 }
+_ARITHMETIC = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
+_BITWISE = (ast.BitAnd, ast.BitOr, ast.BitXor, ast.LShift, ast.RShift, ast.MatMult)
+_SIGNS: dict[type[ast.operator], str] = dict(
+    zip((*_ARITHMETIC, *_BITWISE), ["+", "-", "*", "/", "//", "%", "**", "&", "|", "^", "<<", ">>", "@"], strict=True)
+)
 _KINDS: dict[type[ast.AST], str] = {
+    **{kind: f"'{sign}'" for kind, sign in _SIGNS.items()},
+    ast.Invert: "'~'",
+    ast.Is: "'is'",
+    ast.IsNot: "'is not'",
+    ast.NamedExpr: "':='",
+    ast.Starred: "'*'",
+    ast.Await: "'await'",
+    ast.Yield: "'yield'",
+    ast.comprehension: "'async'",
+    ast.Attribute: "an attribute",
     ast.Lambda: "a lambda",
     ast.JoinedStr: "an f-string",
-    ast.NamedExpr: "':='",
+    ast.Set: "a set",
+    ast.SetComp: "a set",
+    ast.DictComp: "a dict comprehension",
 }
