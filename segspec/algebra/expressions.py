@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from segspec.algebra.symbols import (
     Number,
@@ -31,6 +31,7 @@ from segspec.algebra.symbols import (
     make_divisible,
     maximum,
     minimum,
+    power,
 )
 from segspec.errors import shown
 
@@ -342,7 +343,9 @@ class _Evaluator:
             raise ExpressionError(f"{shown(self.text)} divides by zero") from None
         except (OverflowError, MemoryError, RecursionError):
             raise ExpressionError(f"{shown(self.text)} has too large a value") from None
-        except _Mismatch as error:
+        except ExpressionError:
+            raise
+        except (_Mismatch, ValueError) as error:
             raise ExpressionError(f"{shown(self.text)}: {error}") from None
         except TypeError:
             raise ExpressionError(f"{shown(self.text)} gives a function what it does not take") from None
@@ -377,7 +380,7 @@ class _Evaluator:
             raise _mismatch(_SIGNS[type(node.op)], left, right)
         self.scope.budget.spend(_terms(left) * _terms(right))
         if isinstance(node.op, ast.Pow):
-            return _power(left, right)
+            return power(left, right)
         divides = isinstance(node.op, ast.Div | ast.FloorDiv | ast.Mod)
         if divides and isinstance(right, Sym) and self.scope.decide("==", right, 0):
             raise ZeroDivisionError
@@ -501,12 +504,7 @@ class _Evaluator:
                 return self.scope.channels(argument.id)
         if name not in self.scope.functions:
             raise UnknownName(name, self.scope.functions)
-        try:
-            return self.scope.functions[name](*(self.run(argument) for argument in node.args))
-        except ExpressionError:
-            raise
-        except ValueError as error:
-            raise ExpressionError(f"{shown(self.text)}: {error}") from None
+        return self.scope.functions[name](*(self.run(argument) for argument in node.args))
 
 
 class _Mismatch(TypeError):
@@ -556,8 +554,6 @@ def _held(value: Any, budget: Budget) -> Any:
         raise OverflowError
     if isinstance(value, float) and not math.isfinite(value):
         raise OverflowError
-    if isinstance(value, complex):
-        raise _Mismatch("the value is no real number")
     return value
 
 
@@ -639,16 +635,6 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | Fraction | Sym)
 
 
-def _power(base: Number, exponent: Number) -> Number:
-    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1 and abs(exponent) > 63:
-        raise OverflowError
-    if base == 0 and not isinstance(exponent, Sym) and exponent < 0:
-        raise ZeroDivisionError
-    if isinstance(base, int) and isinstance(exponent, int) and exponent < 0:
-        return Fraction(1, base**-exponent)
-    return cast("Number", base**exponent)
-
-
 def _divided(left: Number, right: Number) -> Number:
     if isinstance(left, int) and isinstance(right, int):
         quotient = Fraction(left, right)
@@ -725,7 +711,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "all": lambda items: all(concrete(item) for item in iterate(items)),
     "ceil": _ceil,
     "abs": lambda value: abs(concrete(value)),
-    "make_divisible": make_divisible,
+    "make_divisible": lambda value, divisor=8: make_divisible(value, concrete(divisor)),
     "enumerate": lambda items: [[index, item] for index, item in enumerate(iterate(items))],
     "zip": lambda *lists: [list(items) for items in zip(*map(iterate, lists), strict=True)],
     "reversed": lambda items: iterate(items)[::-1],

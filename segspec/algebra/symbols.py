@@ -13,6 +13,7 @@ Arithmetic returns a plain ``int`` (or ``float``) as soon as no symbol is left.
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +23,13 @@ from typing import TypeAlias
 Plain: TypeAlias = int | float | Fraction
 
 MAX_TERMS = 2_000
-"""A polynomial with more terms than this is no channel count; it is refused."""
+MAX_DEPTH = 40
+MAX_DEGREE = 64
+MAX_BITS = 512
+"""A form with more terms or atoms, deeper, of a higher degree or of larger numbers is no channel count.
+
+It is refused (``OverflowError``), so that whatever is done with a form ends soon.
+"""
 
 
 class Undecided(Exception):
@@ -71,10 +78,18 @@ Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
 class Sym:
     """An immutable polynomial with at least one symbol; terms keep the order in which they came."""
 
-    __slots__ = ("_hash", "_key", "terms")
+    __slots__ = ("_hash", "_key", "depth", "size", "terms")
+
+    size: int
+    depth: int
 
     def __init__(self, terms: tuple[tuple[Monomial, Plain], ...]) -> None:
         self.terms = terms
+        inner = [part for monomial, _ in terms for atom, _ in monomial for part in _parts(atom)]
+        self.size = len(terms) + sum(part.size for part in inner)
+        self.depth = 1 + max((part.depth for part in inner), default=0)
+        if self.size > MAX_TERMS or self.depth > MAX_DEPTH:
+            raise OverflowError("the form is too large")
         self._key = frozenset((frozenset(monomial), coefficient) for monomial, coefficient in terms)
         self._hash = hash(self._key)
 
@@ -165,11 +180,28 @@ def minimum(*values: Number) -> Number:
     return _extreme("min", values)
 
 
+def power(base: Number, exponent: Number) -> Number:
+    """``base ** exponent``; ``OverflowError`` for one too large to be written."""
+    if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1:
+        if abs(exponent) * base.bit_length() > 4 * MAX_BITS:
+            raise OverflowError("the power is too large")
+        if exponent < 0:
+            return Fraction(1, base**-exponent)
+    if base == 0 and not isinstance(exponent, Sym) and exponent < 0:
+        raise ZeroDivisionError("division by zero")
+    result = operator.pow(base, exponent)
+    if isinstance(result, complex):
+        raise ValueError(f"{show(base)} ** {show(exponent)} is no real number")
+    return result  # type: ignore[no-any-return]
+
+
 def make_divisible(value: Number, divisor: int = 8) -> Number:
     """The nearest multiple of ``divisor``, never more than 10 % below ``value``.
 
     As in MobileNet's reference implementation.
     """
+    if not isinstance(divisor, int) or divisor < 1:
+        raise ValueError("make_divisible() takes a number and a whole number of at least 1")
     if isinstance(value, Sym):
         return _atom(Function("make_divisible", (value, divisor)))
     rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
@@ -266,8 +298,8 @@ def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
     result: Number = 0
     for monomial, coefficient in value.terms:
         term: Number = coefficient
-        for atom, power in monomial:
-            term = term * _substitute_atom(atom, values) ** power
+        for atom, exponent in monomial:
+            term = term * power(_substitute_atom(atom, values), exponent)
         result = result + term
     return result
 
@@ -284,7 +316,7 @@ def _apply(name: str, args: list[Number]) -> Number:
     functions: dict[str, Callable[..., Number]] = {
         "max": maximum,
         "min": minimum,
-        "pow": lambda base, exponent: base**exponent,
+        "pow": power,
         "make_divisible": make_divisible,
         "/": lambda over, under: over / under,
     }
@@ -342,6 +374,14 @@ def _grouped(value: Number) -> str:
     return text if text.isidentifier() or text.isdigit() else f"({text})"
 
 
+def _parts(atom: Atom) -> list[Sym]:
+    """The forms inside an atom."""
+    if isinstance(atom, Symbol):
+        return []
+    args = (atom.over, atom.under) if isinstance(atom, Floor) else atom.args
+    return [arg for arg in args if isinstance(arg, Sym)]
+
+
 def _terms(value: Number) -> tuple[tuple[Monomial, Plain], ...]:
     if isinstance(value, Sym):
         return value.terms
@@ -359,8 +399,6 @@ def _total(terms: Iterable[tuple[Monomial, Plain]]) -> Number:
         held = merged.get(key)
         merged[key] = (held[0], held[1] + coefficient) if held else (monomial, coefficient)
     left = [(monomial, _whole(coefficient)) for monomial, coefficient in merged.values() if coefficient]
-    if len(left) > MAX_TERMS:
-        raise OverflowError("the expression has too many terms")
     if not left:
         return 0
     if len(left) == 1 and not left[0][0]:
@@ -372,19 +410,23 @@ def _product(left: Number, right: Number) -> Number:
     result = []
     a, b = _terms(left), _terms(right)
     if len(a) * len(b) > MAX_TERMS:
-        raise OverflowError("the expression has too many terms")
+        raise OverflowError("the form has too many terms")
     for first, first_coefficient in a:
         for second, second_coefficient in b:
             powers = dict(first)
             for atom, power in second:
                 powers[atom] = powers.get(atom, 0) + power
+            if sum(powers.values()) > MAX_DEGREE:
+                raise OverflowError("the form is of too high a degree")
             result.append((tuple(powers.items()), first_coefficient * second_coefficient))
     return _total(result)
 
 
 def _whole(value: Plain) -> Plain:
     if isinstance(value, Fraction) and value.denominator == 1:
-        return value.numerator
+        value = value.numerator
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise OverflowError("the number is too large")
     return value
 
 

@@ -42,6 +42,7 @@ from segspec.spec.names import objection
 
 TYPES = ("int", "float", "bool", "str", "list")
 WAYS = ("op", "block", "sequence", "apply")
+MAX_NAMES = 500
 
 
 class Model(BaseModel):
@@ -490,8 +491,8 @@ class Block(Model):
     doc: Text = ""
     class_name: Word | None = None
     references: list[Citation] = []
-    params: dict[Name, AnyParameter] = {}
-    let: dict[Name, AnyValue] = {}
+    params: Annotated[dict[Name, AnyParameter], Field(max_length=MAX_NAMES)] = {}
+    let: Annotated[dict[Name, AnyValue], Field(max_length=MAX_NAMES)] = {}
     inputs: Annotated[list[Input], BeforeValidator(listed_inputs)] = Field(default=["x"], validate_default=True)
     nodes: Body = []
     outputs: Annotated[list[Output], BeforeValidator(listed_outputs)] = []

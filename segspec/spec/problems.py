@@ -58,6 +58,8 @@ def _problem(item: Any, read: Document) -> Problem:
         remedy = near if near.startswith("did you") else ""
     elif kind == "greater_than_equal":
         wanted = f"at least {context['ge']:g}"
+    elif kind == "too_long":
+        return Problem("limit", f"there are more than {context['max_length']} entries", place, spot.node)
     elif kind == "greater_than":
         wanted = f"more than {context['gt']:g}"
     message = f"expected {wanted}, found {shown(item['input'])}" if wanted else item["msg"]
