@@ -32,6 +32,7 @@ from segspec.algebra.symbols import (
     maximum,
     minimum,
     power,
+    whole,
 )
 from segspec.errors import shown
 
@@ -711,7 +712,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "all": lambda items: all(concrete(item) for item in iterate(items)),
     "ceil": _ceil,
     "abs": lambda value: abs(concrete(value)),
-    "make_divisible": lambda value, divisor=8: make_divisible(value, concrete(divisor)),
+    "make_divisible": lambda value, divisor=8: make_divisible(value, whole(divisor)),
     "enumerate": lambda items: [[index, item] for index, item in enumerate(iterate(items))],
     "zip": lambda *lists: [list(items) for items in zip(*map(iterate, lists), strict=True)],
     "reversed": lambda items: iterate(items)[::-1],
