@@ -12,7 +12,7 @@ __all__ = ["UNet"]
 
 
 def pad_to(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad ``x`` with zeros to ``size``, or crop it where it is larger: half before, the rest after."""
+    """Pad ``x`` with zeros to ``size``, or crop it if it is larger: half before, the rest after."""
     dy, dx = size[0] - x.shape[-2], size[1] - x.shape[-1]
     return F.pad(x, [dx // 2, dx - dx // 2, dy // 2, dy - dy // 2])
 
