@@ -21,7 +21,8 @@ class Instance:
     """One node (or element of a sequence) of the unrolled network.
 
     ``values`` gives the symbols of the class it stands in; ``owner`` is the path under which its state
-    stands, another's where the module is applied again; ``training`` marks one that only train mode runs.
+    stands, another's where the module is applied again; ``inside`` is its place in its node's sequence;
+    ``training`` marks one that only train mode runs.
     """
 
     path: str
@@ -29,6 +30,7 @@ class Instance:
     call: Call
     values: Values
     node: Node
+    inside: str = ""
     training: bool = False
 
     @property
@@ -94,21 +96,22 @@ def _walk(module: Module, prefix: _Prefix, values: Values, training: bool) -> It
     path, owner = prefix
     for node in module.nodes:
         target = node.call.target if isinstance(node.call, ApplyCall) else node.name
-        yield from _visit(node.call, (path + node.name, owner + target), values, node, training or node.training)
+        yield from _visit(node.call, (path + node.name, owner + target), values, node, "", training or node.training)
 
 
-def _visit(call: Call, at: _Prefix, values: Values, node: Node, training: bool) -> Iterator[Instance]:
+def _visit(call: Call, at: _Prefix, values: Values, node: Node, inside: str, training: bool) -> Iterator[Instance]:
     path, owner = at
-    yield Instance(path, owner, call, values, node, training)
+    yield Instance(path, owner, call, values, node, inside, training)
     held = call.call if isinstance(call, ApplyCall) else call
     if isinstance(call, ApplyCall) and isinstance(held, OpCall):
-        yield Instance(path, owner, held, values, node, training)
+        yield Instance(path, owner, held, values, node, inside, training)
     elif isinstance(held, SequenceCall):
         for index, element in enumerate(held.elements):
-            yield from _visit(element, (f"{path}.{index}", f"{owner}.{index}"), values, node, training)
+            place = f"{inside}.{index}" if inside else str(index)
+            yield from _visit(element, (f"{path}.{index}", f"{owner}.{index}"), values, node, place, training)
     elif isinstance(held, BlockCall):
-        inside = {symbol: substitute(value, values) for symbol, value in held.values.items()}
-        yield from _walk(held.module, (f"{path}.", f"{owner}."), inside, training)
+        own = {symbol: substitute(value, values) for symbol, value in held.values.items()}
+        yield from _walk(held.module, (f"{path}.", f"{owner}."), own, training)
 
 
 def parameters(graph: Graph) -> int:

@@ -25,7 +25,7 @@ from segspec.parity.sizes import Size, default_sizes
 from segspec.render import Backend, render
 from segspec.render.backend import Coarse, floors, size_refusal
 from segspec.weights import seeded
-from segspec.weights.state import Entry
+from segspec.weights.state import entries
 
 BATCH = 3
 """Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
@@ -207,6 +207,7 @@ class _Pair:
         reasons: dict[str, str] = {}
         found = list(instances(self.graph, at_size(self.graph, height, width, batch)))
         shared = {instance.owner for instance in found if instance.shared}
+        state = {entry.name: entry for entry in entries(self.graph)}
         for instance in found:
             if not isinstance(instance.call, OpCall) or instance.path in shared:
                 continue
@@ -221,12 +222,12 @@ class _Pair:
                 if rule:
                     n, _, *sizes = instance.inputs()[0]
                     attributes = instance.call.op.attributes().items()
-                    expected = rule.expected(
+                    of_value, of_before = rule.coefficients(
                         **{name: substitute(value, instance.values) for name, value in attributes},
-                        value=expected,
-                        before=_seeded(instance.path, slot),
                         count=product((n, *sizes)),
                     )
+                    before = seeded.weight(state[f"{instance.path}.{slot.name}"]).astype("float64")
+                    expected = of_value * expected + of_before * before
                     reasons[slot.name] = f"by its relation: {self.backends[1].title}: {rule.reason}"
                 group = (slot.name, frozenset(item.reason for item in above))
                 groups.setdefault(group, []).append((expected, right[key], exact[key]))
@@ -251,11 +252,6 @@ def relative(reference: np.ndarray, other: np.ndarray) -> float:
     norm = float(np.linalg.norm(a))
     difference = float(np.linalg.norm(a - b))
     return difference / norm if norm else (0.0 if difference == 0 else math.inf)
-
-
-def _seeded(path: str, slot: Any) -> np.ndarray:
-    shape = tuple(map(whole, slot.shape))
-    return seeded.weight(Entry(f"{path}.{slot.name}", slot.name, "", shape, slot.trainable)).astype("float64")
 
 
 def _upstream(graph: Graph, name: str) -> set[str]:

@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
-from segspec.algebra.symbols import Number, Undecided, concrete, substitute
+from segspec.algebra.symbols import Number, Symbol, Undecided, concrete, number, substitute
 from segspec.errors import Place, Problem, fail, suggest
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
@@ -59,9 +59,16 @@ class Divergence(_Facts):
     relation: AnyValue
     reason: Text
 
-    def expected(self, **names: Any) -> Any:
-        """The backend's value."""
-        return self.relation.evaluate(Scope(names, functions=FUNCTIONS_OF_FACTS))
+    def coefficients(self, **names: Any) -> tuple[float, float]:
+        """How much of the canonical value and of the value before make the backend's: it is linear in them."""
+        parts = {name: Symbol(name, whole=False) for name in ("value", "before")}
+        symbolic = {name: number(part) for name, part in parts.items()}
+        form = self.relation.evaluate(Scope({**names, **symbolic}, functions=FUNCTIONS_OF_FACTS))
+        of_value, of_before = (
+            float(concrete(substitute(form, {part: int(part is wanted) for part in parts.values()})))
+            for wanted in parts.values()
+        )
+        return of_value, of_before
 
 
 class OpFacts(_Facts):

@@ -13,14 +13,25 @@ import numpy as np
 
 from segspec.weights.state import Entry
 
+GAIN = 8
+"""How much larger weights are where batch normalisation follows.
+
+It divides by √(variance + ε), and some frameworks round ε to float32. A deep network in train mode amplifies
+that rounding a thousandfold; against a variance of 64 it stays far below the limit.
+"""
+
 
 def weight(entry: Entry) -> np.ndarray:
     """The values of one parameter or statistic, in its canonical layout."""
-    draw = generator(entry.name)
+    draw, gain = generator(entry.name), GAIN if entry.normalised else 1
     if len(entry.shape) > 1:
         fan_in = math.prod(entry.shape[1:])
-        values = draw.standard_normal(entry.shape, dtype=np.float32) * math.sqrt(2 / fan_in)
-    elif entry.slot in ("weight", "running_var"):
+        values = draw.standard_normal(entry.shape, dtype=np.float32) * (gain * math.sqrt(2 / fan_in))
+    elif entry.slot == "running_var":
+        values = draw.uniform(0.5, 1.5, entry.shape) * gain**2
+    elif entry.slot == "running_mean":
+        values = draw.standard_normal(entry.shape) * (0.2 * gain)
+    elif entry.slot == "weight":
         values = draw.uniform(0.5, 1.5, entry.shape)
     else:
         values = draw.standard_normal(entry.shape) * 0.2

@@ -2,37 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from segspec.algebra.symbols import whole
 from segspec.graph.instances import instances
-from segspec.graph.model import Graph, OpCall
+from segspec.graph.model import Call, Graph, Module, OpCall, SequenceCall
 from segspec.render.backend import Backend
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tensor: ``name`` is its node's path and its slot, ``shape`` its canonical (PyTorch's) layout."""
+    """One tensor: ``name`` is its node's path and its slot, ``shape`` its canonical (PyTorch's) layout.
+
+    ``normalised`` marks a weight whose results go to batch normalisation alone, and that normalisation's
+    own tensors: there, the scale of the weight has no effect on what follows.
+    """
 
     name: str
     slot: str
     op: str
     shape: tuple[int, ...]
     trainable: bool
+    normalised: bool
 
 
 def entries(graph: Graph) -> list[Entry]:
     """Every tensor of the network's state, in the order of execution."""
     found = []
+    normalised = {place for module in graph.modules for place in _normalised(module)}
     for instance in instances(graph):
         if isinstance(instance.call, OpCall):
             for slot in instance.slots():
                 shape = tuple(map(whole, slot.shape))
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = f"{instance.path}.{slot.name}"
-                    found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable))
+                    scaled = (id(instance.node), instance.inside) in normalised
+                    found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable, scaled))
     return found
+
+
+def _normalised(module: Module) -> Iterator[tuple[int, str]]:
+    """The places of weights that only batch normalisation follows, and of these normalisations."""
+    returned = {output.tensor.node for output in module.outputs}
+    for node in module.nodes:
+        if isinstance(node.call, SequenceCall):
+            for index, (call, following) in enumerate(pairwise(node.call.elements)):
+                if _weighs(call) and _normalises(following):
+                    yield from ((id(node), str(index)), (id(node), str(index + 1)))
+        elif _weighs(node.call) and node.name not in returned:
+            readers = [other for other in module.nodes if any(source.node == node.name for source in other.sources)]
+            if readers and all(_normalises(reader.call) for reader in readers):
+                yield from ((id(held), "") for held in (node, *readers))
+
+
+def _weighs(call: Call) -> bool:
+    return isinstance(call, OpCall) and any(len(slot.shape) > 1 for slot in call.op.slots(call.inputs))
+
+
+def _normalises(call: Call) -> bool:
+    return isinstance(call, OpCall) and any(slot.name == "running_var" for slot in call.op.slots(call.inputs))
 
 
 def placement(graph: Graph, backend: Backend) -> list[dict[str, Any]]:
