@@ -269,6 +269,13 @@ def symbols_of(value: object) -> frozenset[Symbol]:
     return frozenset()
 
 
+def constant_of(value: Number) -> Plain:
+    """The number's part that depends on no symbol."""
+    if not isinstance(value, Sym):
+        return value
+    return next((coefficient for monomial, coefficient in value.terms if not monomial), 0)
+
+
 def is_whole(value: Sym) -> bool:
     """Whether the form is a whole number for all whole values of its symbols."""
     plain = all(isinstance(coefficient, int) for _, coefficient in value.terms)

@@ -70,6 +70,7 @@ class Site(Reader):
         self, written: models.Node, shapes: list[Shape], path: tuple[str | int, ...], where: str
     ) -> tuple[Call, list[Tensor]]:
         """One call of a node or of a sequence's element, and what it reads beyond ``from``."""
+        self.frame.limits.spend_node(self.place(*path, key=True), where)
         if isinstance(written, models.OpNode):
             return self._op(written, shapes, path, where)
         if isinstance(written, models.BlockNode):
@@ -164,7 +165,6 @@ class Site(Reader):
             raise fail("attribute", f"repeat is a whole number, not {show(times)}", place, node=self.name)
         elements: list[Call] = []
         for index in range(times):
-            self.frame.limits.spend_node(place, self.name)
             call, extra = self._call(written, shapes, path, f"{where}.{start + index}")
             if extra:
                 raise fail("inputs", "a repeated node reads the one before alone", place, node=where)
@@ -299,7 +299,7 @@ class Site(Reader):
                 substitute(item.shape[1], values),
                 f"{name} is given {show(shape[1])} channels as '{item.name}'",
             )
-        require = Require(self.requirements, place, where)
+        require = Require([], place, where)  # what stays open is found again when it is known what is read of the block
         for requirement in module.requirements:
             require.add(requirement.under(values).within(where))
         outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in module.outputs)
@@ -427,7 +427,8 @@ class Site(Reader):
             for axis, size in zip(item.shape, shape, strict=False):
                 if isinstance(axis, Sym) and (symbol := next(iter(symbols_of(axis)))).size:
                     values[symbol] = size
+        inside = Require([], place, self.name)
         for requirement in call.module.requirements:
-            require.add(requirement.under(values).within(self.name))
+            inside.add(requirement.under(values).within(self.name))
         outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in call.module.outputs)
         return BlockCall(call.module, values, outputs)

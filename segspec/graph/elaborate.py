@@ -26,6 +26,7 @@ from segspec.graph.requirements import settle
 from segspec.graph.restrict import reachable, restrict
 from segspec.graph.values import parameter_symbol, root_values
 from segspec.ops import Shape
+from segspec.ops.attributes import whole
 from segspec.spec import models
 from segspec.spec.load import Definition
 from segspec.spec.names import class_name, objection
@@ -154,7 +155,10 @@ class Elaborator:
             declared = self._declared_channels(frame, name)
             if declared is not None:
                 place = definition.place("inputs", name, "channels")
-                channels[name] = frame.evaluate(declared, place, frame.names)
+                try:
+                    channels[name] = whole(1)(frame.evaluate(declared, place, frame.names))
+                except ValueError as error:
+                    raise fail("attribute", f"channels: {error}", place) from None
             # A network's own inputs all have one size; those of a block each have their own.
             suffix = "" if index == 0 or frame.caller is None else f"_{name}"
             frame.inputs[name] = self._input_shape(frame, shape, channels[name], suffix)
@@ -163,10 +167,8 @@ class Elaborator:
 
     def _input_names(self, frame: Frame) -> list[str]:
         names: list[str] = []
-        for index, item in enumerate(frame.definition.block.inputs):
-            place = frame.definition.place("inputs", index)
-            if item.channels is not None or item.name.text.isidentifier():
-                place = frame.definition.place("inputs", item.name.text, key=True)
+        for item in frame.definition.block.inputs:
+            place = frame.definition.place(*item.path, key=True)
             for reference in frame.resolve(item.name, place, frame.names):
                 reason = objection(str(reference))
                 if reason or str(reference) in names:
@@ -209,7 +211,7 @@ class Elaborator:
                 remedy="a block can use only others",
             )
         self._body(frame, definition.block.nodes, ("nodes",), {})
-        outputs = self._outputs(frame) if not frame.problems else []
+        outputs = self._outputs(frame)
         if not frame.problems:
             self._unused(frame, outputs)
         if frame.problems:
@@ -250,6 +252,7 @@ class Elaborator:
             tuple(node for node in frame.nodes.values() if node is not None),
             tuple(outputs),
             tuple(dict.fromkeys(frame.requirements)),
+            (),
             (*frame.bound.items(), *((str(item), item.answer) for item in dict.fromkeys(frame.decisions))),
             0,
             (key, tuple(dict.fromkeys(frame.decisions))),
@@ -274,7 +277,11 @@ class Elaborator:
             except Skipped:
                 pass
             except SpecError as error:
-                frame.problems += error.problems
+                frame.note(error)
+                # Which nodes a loop or a condition would have made, nobody knows.
+                frame.gaps = (
+                    frame.gaps or not isinstance(statement, models.NodeStatement) or statement.name.names != set()
+                )
 
     def _statement(self, frame: Frame, statement: Any, path: tuple[str | int, ...], names: dict[str, Any]) -> None:
         key = frame.definition.place(*path, key=True)
@@ -287,7 +294,6 @@ class Elaborator:
                 self._body(frame, statement.body, path, names)
             return
         name = frame.fill(statement.name, key, {**frame.names, **names})
-        frame.limits.spend_node(key, name)
         if reason := objection(name):
             raise fail("name", reason, key, remedy="choose another name")
         if name in frame.nodes or name in frame.inputs:
@@ -302,8 +308,11 @@ class Elaborator:
         frame.nodes[name] = None
         previous, frame.previous = frame.previous, name
         context = Site(self, frame, name, path, {**frame.names, **names}, previous)
-        node = context.node(statement.node)
-        frame.nodes[name] = node
+        try:
+            frame.nodes[name] = context.node(statement.node)
+        except ArithmeticError:
+            message = "a size or a channel count has no value here, or too large a one"
+            raise fail("expression", message, key, node=name) from None
         frame.requirements += context.requirements
 
     def _outputs(self, frame: Frame) -> list[tuple[ModuleOutput, str]]:
@@ -319,11 +328,14 @@ class Elaborator:
         for output in declared:
             name = output.name.text if output.name else ""
             place = definition.place(*output.path)
-            if not all(frame.test(test, place, frame.names) for test in output.tests):
-                continue
             reader = Reader(frame, "", ("outputs",), frame.names, "")
             try:
+                if not all(frame.test(test, place, frame.names) for test in output.tests):
+                    continue
                 references = frame.resolve(output.source, place, frame.names)
+                if name and len(references) != 1:
+                    several = f"the output '{name}' is {len(references)} values"
+                    raise fail("schema", several, place, remedy="an output is one value")
                 for reference in references:
                     tensor, shape = reader.tensor(reference, place)
                     title = name or reference.output or reference.node
@@ -331,8 +343,8 @@ class Elaborator:
                         raise fail(
                             "name",
                             objection(title) or f"the output '{title}' is given twice",
-                            place,
-                            remedy="name the outputs: {NAME: NODE}",
+                            definition.place(*output.path, key=True),
+                            remedy="choose another name" if name else "name the outputs: {NAME: NODE}",
                         )
                     item = ModuleOutput(
                         title,
@@ -343,17 +355,13 @@ class Elaborator:
                         output.doc,
                     )
                     found.append((item, output.when))
-                if name and len(references) != 1:
-                    raise fail(
-                        "schema",
-                        f"the output '{name}' is {len(references)} values",
-                        place,
-                        remedy="an output is one value",
-                    )
             except SpecError as error:
-                frame.problems += error.problems
+                frame.note(error)
             except Skipped:
                 continue
+        if not found and not frame.problems:
+            message = "no output is left: the conditions of all are false"
+            frame.problems.append(Problem("schema", message, definition.place("outputs", key=True)))
         return found
 
     def _unused(self, frame: Frame, outputs: list[tuple[ModuleOutput, str]]) -> None:

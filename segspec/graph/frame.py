@@ -23,12 +23,13 @@ from segspec.algebra.expressions import (
     unpack,
 )
 from segspec.algebra.symbols import Number, Symbol, Undecided, compare, show, substitute
-from segspec.errors import Place, Problem, fail, suggest
+from segspec.errors import Place, Problem, SpecError, fail, suggest
 from segspec.graph.model import Node, Requirement
 from segspec.ops import Shape
 from segspec.spec.load import Definition
 
 MAX_NODES = 20_000
+MAX_PROBLEMS = 500
 
 
 @dataclass
@@ -87,6 +88,9 @@ class Frame:
     inputs: dict[str, Shape] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    gaps: bool = False
+    """Whether there are nodes of unknown names, since what makes them has a problem."""
+
     previous: str = ""
     """What a node reads that does not say: the node before, at first the block's only input."""
 
@@ -106,6 +110,12 @@ class Frame:
     def agrees(self, decisions: Iterable[Decision]) -> bool:
         """Whether this call decides all of them the same."""
         return all(self.decide(item.operator, item.left, item.right) is item.answer for item in decisions)
+
+    def note(self, error: SpecError) -> None:
+        """Keep problems and go on to look for more, unless that would cost too much."""
+        self.problems += error.problems
+        if error.final or len(self.problems) > MAX_PROBLEMS:
+            raise SpecError(self.problems)
 
     def shape_of(self, reference: str) -> Shape:
         """The shape of an input or of a node's one output."""

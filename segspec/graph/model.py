@@ -8,11 +8,11 @@ is inferred once, and any instance of it by substitution.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from segspec.algebra.symbols import Number, Symbol, compare, show, substitute
+from segspec.algebra.symbols import Number, Symbol, Undecided, compare, constant_of, show, substitute
 from segspec.errors import Place, Problem
 from segspec.ops import Op, Shape
 from segspec.ops.initializers import Initializer
@@ -162,6 +162,13 @@ class Requirement:
         """Whether it holds; raises :class:`~segspec.algebra.symbols.Undecided` where that depends on symbols."""
         return compare(self.kind, self.left, self.right)
 
+    def surely(self) -> bool:
+        """Whether it holds for all values of its symbols."""
+        try:
+            return self.holds()
+        except Undecided:
+            return False
+
     def problem(self) -> Problem:
         """The problem that its violation is, the two sides filled into its message."""
         message = self.message.replace("{left}", show(self.left)).replace("{right}", show(self.right))
@@ -169,6 +176,21 @@ class Requirement:
 
     def __str__(self) -> str:
         return f"{show(self.left)} {self.kind} {show(self.right)}"
+
+
+def strictest(requirements: Iterable[Requirement]) -> tuple[Requirement, ...]:
+    """The same requirements without what holds anyway and what another implies: of H ≥ 5 and H ≥ 7 the second."""
+    kept: dict[Any, tuple[Number, Requirement]] = {}
+    for item in requirements:
+        if item.surely():
+            continue
+        gap = item.left - item.right
+        constant = constant_of(gap) if item.kind == ">=" else 0
+        key = (item.kind, item.training, gap - constant)
+        held = kept.get(key)
+        if held is None or bool(constant < held[0]):  # type: ignore[operator]  # both are plain
+            kept[key] = (constant, item)
+    return tuple(item for _, item in kept.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +203,9 @@ class Module:
     inputs: tuple[ModuleInput, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[ModuleOutput, ...]
+    own: tuple[Requirement, ...]
+    """What its own nodes require; ``requirements`` are these and what the blocks inside require."""
+
     requirements: tuple[Requirement, ...]
     choices: tuple[tuple[str, Any], ...]
     instances: int

@@ -82,6 +82,8 @@ class Reader:
                 remedy="read an earlier node",
             )
         if name not in frame.nodes:
+            if frame.gaps:
+                raise Skipped
             later = {
                 item.key for item in statements(frame.definition.block.nodes) if isinstance(item, models.NodeStatement)
             }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from segspec.algebra.symbols import Number, Undecided, symbols_of
-from segspec.errors import Place, SpecError
+from collections.abc import Iterable
+from dataclasses import replace
+
+from segspec.algebra.symbols import Number, Symbol, Undecided, symbols_of
+from segspec.errors import Place, SpecError, shown
 from segspec.graph.frame import Frame, NeedsValue
 from segspec.graph.model import Module, Requirement
 
@@ -32,14 +35,25 @@ class Require:
 
 
 def settle(frame: Frame, module: Module) -> None:
-    """Hold the network's own parameters to what its forms left open and no image size can decide."""
+    """Hold the network's own parameters to what its forms left open and no image size can decide.
+
+    Parameters that must be equal are bound, since code that takes others would be wrong for most; one that
+    only has to be large enough stays an argument.
+    """
     problems = []
     for requirement in module.requirements:
         symbols = symbols_of(requirement.left) | symbols_of(requirement.right)
         if any(symbol.size for symbol in symbols):
             continue
-        if requirement.under(frame.actual).holds():
+        if not requirement.under(frame.actual).holds():
+            values = ", ".join(f"{symbol.name} = {shown(frame.actual[symbol])}" for symbol in _ordered(symbols))
+            problem = requirement.problem()
+            problems.append(replace(problem, message=f"{problem.message} (with {values})"))
+        elif requirement.kind == "==":
             raise NeedsValue(frame, symbols)
-        problems.append(requirement.problem())
     if problems:
         raise SpecError(problems)
+
+
+def _ordered(symbols: Iterable[Symbol]) -> list[Symbol]:
+    return sorted(symbols, key=lambda symbol: symbol.name)

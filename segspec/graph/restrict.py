@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from segspec.algebra.symbols import Symbol, symbols_of
@@ -15,12 +15,14 @@ from segspec.graph.model import (
     ModuleOutput,
     Node,
     OpCall,
+    Requirement,
     SequenceCall,
     Tensor,
     elements_of,
+    strictest,
 )
 
-MAX_INSTANCES = 200_000
+MAX_INSTANCES = 20_000
 
 
 def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
@@ -53,9 +55,12 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     kept = tuple(replace(output, tensor=moved.get(output.tensor, output.tensor)) for output in kept)
     seen: set[Symbol] = set()
     instances = 1
+    inner: list[Requirement] = []
+    paths = {node.name for node in cut}
     for node in cut:
-        for _, call in elements_of(node.call):
-            seen |= constructor_symbols(call)
+        for path, call in _calls(node):
+            paths.add(path)
+            seen |= constructor_symbols(call) if not isinstance(node.call, ApplyCall) else set()
             instances += call.module.instances if isinstance(call, BlockCall) else 1
     if instances > MAX_INSTANCES:
         raise fail(
@@ -63,15 +68,28 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
             f"the network has more than {MAX_INSTANCES:,} nodes",
             module.definition.place(key=True),
         )
+    own = tuple(item for item in module.own if item.node in paths)
+    for node in cut:
+        for path, call in _calls(node):
+            if isinstance(call, BlockCall):
+                inner += [item.under(call.values).within(path) for item in call.module.requirements]
     return replace(
         module,
         arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),
         nodes=tuple(cut),
         outputs=kept,
-        requirements=tuple(item for item in module.requirements if item.node.split(".")[0] in needed),
+        own=own,
+        requirements=strictest([*own, *inner]),
         instances=instances,
         key=(module.key, tuple(output.name for output in kept)),
     )
+
+
+def _calls(node: Node) -> Iterator[tuple[str, Call]]:
+    """The calls that a node consists of, by path; those of the module that it applies again."""
+    call = node.call.call if isinstance(node.call, ApplyCall) else node.call
+    for path, inner in elements_of(call):
+        yield f"{node.name}.{path}" if path else node.name, inner
 
 
 def _cut(call: Call, read: list[Tensor]) -> tuple[Call, list[int]]:
