@@ -23,7 +23,13 @@ class BatchNorm2d(Op):
     affine: Switch = True
 
     preserves_shape: ClassVar = True
-    examples: ClassVar = ({}, {"eps": 1e-3, "momentum": 0.03}, {"affine": False})
+    examples: ClassVar = (
+        {},
+        {"eps": 1e-3, "momentum": 0.03},
+        {"affine": False},
+        {"eps": 0.1, "momentum": 1},
+        {"momentum": 0},
+    )
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, _, h, w = map_of(inputs, require)

@@ -16,7 +16,7 @@ class Dropout(Op):
 
     preserves_shape: ClassVar = True
     stochastic: ClassVar = True
-    examples: ClassVar = ({}, {"p": 0.1})
+    examples: ClassVar = ({}, {"p": 0.1}, {"p": 0})
 
 
 @op("dropout2d")
@@ -27,4 +27,4 @@ class Dropout2d(Op):
 
     preserves_shape: ClassVar = True
     stochastic: ClassVar = True
-    examples: ClassVar = ({}, {"p": 0.1})
+    examples: ClassVar = ({}, {"p": 0.1}, {"p": 0})

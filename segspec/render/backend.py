@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
-from segspec.algebra.symbols import Number, Symbol, Undecided, concrete, number, substitute
+from segspec.algebra.symbols import Number, Sym, Symbol, Undecided, concrete, number, substitute
 from segspec.errors import Place, Problem, fail, suggest
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
@@ -253,5 +253,15 @@ def _float32(value: float) -> float:
     return rounded
 
 
-FUNCTIONS_OF_FACTS: dict[str, Callable[..., Any]] = {**FUNCTIONS, "dyadic": _dyadic, "float32": _float32}
+def _known(value: Number) -> bool:
+    """Whether a size is the same at every size of the image."""
+    return not isinstance(value, Sym)
+
+
+FUNCTIONS_OF_FACTS: dict[str, Callable[..., Any]] = {
+    **FUNCTIONS,
+    "dyadic": _dyadic,
+    "float32": _float32,
+    "known": _known,
+}
 """What the expressions of ``backend.yaml`` may call."""
