@@ -25,6 +25,7 @@ from typing import Any
 from segspec.algebra.symbols import (
     Number,
     Sym,
+    TooLarge,
     Undecided,
     compare,
     concrete,
@@ -143,8 +144,8 @@ class Value:
                 return _held([item.evaluate(scope) for item in parts], scope.budget)
             if isinstance(parts, dict):
                 return _held({key: item.evaluate(scope) for key, item in parts.items()}, scope.budget)
-        except OverflowError:
-            raise ExpressionError("the list is too large", f"a list holds at most {MAX_ITEMS:,} values") from None
+        except TooLarge as error:
+            raise ExpressionError(str(error)) from None
         return parts
 
 
@@ -342,6 +343,8 @@ class _Evaluator:
             return _held(getattr(self, f"_{type(node).__name__.lower()}")(node), self.scope.budget)
         except ZeroDivisionError:
             raise ExpressionError(f"{shown(self.text)} divides by zero") from None
+        except TooLarge as error:
+            raise ExpressionError(f"{shown(self.text)}: {error}") from None
         except (OverflowError, MemoryError, RecursionError):
             raise ExpressionError(f"{shown(self.text)} has too large a value") from None
         except ExpressionError:
@@ -395,7 +398,7 @@ class _Evaluator:
             count = concrete(times)
             if isinstance(count, int):
                 if len(items) * count > MAX_ITEMS:
-                    raise OverflowError
+                    raise _too_long()
                 return items * count
         raise _mismatch(_SIGNS[type(op)], left, right)
 
@@ -491,7 +494,7 @@ class _Evaluator:
         for scope in scopes:
             items.append(_Evaluator(scope, self.text).run(node.elt))
             if len(items) > MAX_ITEMS:
-                raise OverflowError
+                raise _too_long()
         return items
 
     _generatorexp = _listcomp
@@ -535,11 +538,11 @@ class Entries(dict[Any, Any]):
 
 
 def size_of(value: Any) -> int:
-    """How many values a value holds, itself counted."""
+    """How many values a value holds, or is."""
     if isinstance(value, Items | Entries):
         return value.size
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(map(size_of, inner))
+    return sum(map(size_of, inner)) or 1
 
 
 def _held(value: Any, budget: Budget) -> Any:
@@ -550,12 +553,16 @@ def _held(value: Any, budget: Budget) -> Any:
         value = Items(value) if isinstance(value, list) else Entries(value)
         value.size = size
         if size > MAX_ITEMS:
-            raise OverflowError
+            raise _too_long()
     if isinstance(value, int) and abs(value) > MAX_MAGNITUDE:
         raise OverflowError
     if isinstance(value, float) and not math.isfinite(value):
         raise OverflowError
     return value
+
+
+def _too_long() -> TooLarge:
+    return TooLarge(f"a list holds at most {MAX_ITEMS:,} values")
 
 
 def _terms(value: Any) -> int:
@@ -675,11 +682,7 @@ def _range(*args: Number) -> list[int]:
         raise _Mismatch(f"range() of {', '.join(map(_kind, plain)) or 'nothing'}, where it takes whole numbers")
     numbers = builtins.range(*plain)  # type: ignore[arg-type]
     if len(numbers) > MAX_ITEMS:
-        raise ExpressionError(
-            f"range() of {len(numbers):,} items",
-            f"a list holds at most {MAX_ITEMS:,}",
-            code="limit",
-        )
+        raise _too_long()
     return list(numbers)
 
 

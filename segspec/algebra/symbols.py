@@ -28,8 +28,12 @@ MAX_DEGREE = 64
 MAX_BITS = 512
 """A form with more terms or atoms, deeper, of a higher degree or of larger numbers is no channel count.
 
-It is refused (``OverflowError``), so that whatever is done with a form ends soon.
+It is refused (:class:`TooLarge`), so that whatever is done with a form ends soon.
 """
+
+
+class TooLarge(OverflowError):
+    """A form or a number that no network needs."""
 
 
 class Undecided(Exception):
@@ -89,7 +93,7 @@ class Sym:
         self.size = len(terms) + sum(part.size for part in inner)
         self.depth = 1 + max((part.depth for part in inner), default=0)
         if self.size > MAX_TERMS or self.depth > MAX_DEPTH:
-            raise OverflowError("the form is too large")
+            raise TooLarge("the form is too large")
         self._key = frozenset((frozenset(monomial), coefficient) for monomial, coefficient in terms)
         self._hash = hash(self._key)
 
@@ -181,10 +185,10 @@ def minimum(*values: Number) -> Number:
 
 
 def power(base: Number, exponent: Number) -> Number:
-    """``base ** exponent``; ``OverflowError`` for one too large to be written."""
+    """``base ** exponent``; ``TooLarge`` for one too large to be written."""
     if isinstance(base, int) and isinstance(exponent, int) and abs(base) > 1:
         if abs(exponent) * base.bit_length() > 4 * MAX_BITS:
-            raise OverflowError("the power is too large")
+            raise TooLarge("the power is too large")
         if exponent < 0:
             return Fraction(1, base**-exponent)
     if base == 0 and not isinstance(exponent, Sym) and exponent < 0:
@@ -417,14 +421,14 @@ def _product(left: Number, right: Number) -> Number:
     result = []
     a, b = _terms(left), _terms(right)
     if len(a) * len(b) > MAX_TERMS:
-        raise OverflowError("the form has too many terms")
+        raise TooLarge("the form has too many terms")
     for first, first_coefficient in a:
         for second, second_coefficient in b:
             powers = dict(first)
             for atom, power in second:
                 powers[atom] = powers.get(atom, 0) + power
             if sum(powers.values()) > MAX_DEGREE:
-                raise OverflowError("the form is of too high a degree")
+                raise TooLarge("the form is of too high a degree")
             result.append((tuple(powers.items()), first_coefficient * second_coefficient))
     return _total(result)
 
@@ -433,7 +437,7 @@ def _whole(value: Plain) -> Plain:
     if isinstance(value, Fraction) and value.denominator == 1:
         value = value.numerator
     if isinstance(value, int) and value.bit_length() > MAX_BITS:
-        raise OverflowError("the number is too large")
+        raise TooLarge("the number is too large")
     return value
 
 

@@ -31,21 +31,27 @@ from segspec.spec import models
 from segspec.spec.load import Definition
 from segspec.spec.names import class_name, objection
 
+MAX_NESTING = 30
+
 
 def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None, preset: str = "") -> Graph:
     """The graph of a spec at its defaults, a preset's values and ``settings``, each over the one before.
 
     Raises :class:`SpecError` with every problem found.
     """
-    values = root_values(definition, settings or {}, preset)
+    found = list(definition.file.findings())
     try:
-        root = Elaborator().root(definition, values)
-    except RecursionError:
-        raise fail("limit", "the blocks are nested too deeply", definition.place()) from None
-    root, modules = named(root)
-    graph = Graph(root, modules, values, dict(settings or {}), preset)
-    if problems := {problem.place: problem for problem in misfits(graph)}:
-        raise SpecError(list(problems.values()))
+        values = root_values(definition, settings or {}, preset)
+        root, modules = named(Elaborator().root(definition, values))
+        graph = Graph(root, modules, values, dict(settings or {}), preset)
+        found += {problem.place: problem for problem in misfits(graph)}.values()
+    except SpecError as error:
+        raise SpecError([*found, *error.problems]) from None
+    except (ArithmeticError, RecursionError):
+        message = "a size or a channel count has no value at these parameters, or too large a one"
+        raise fail("expression", message, definition.place()) from None
+    if found:
+        raise SpecError(found)
     return graph
 
 
@@ -71,6 +77,9 @@ class Elaborator:
         caller: Frame | None,
     ) -> tuple[Module, dict[Symbol, Number]]:
         """The class of a block as called with ``given`` on ``inputs``, and its symbols in the caller's terms."""
+        if caller and len(caller.callers()) >= MAX_NESTING:
+            message = f"blocks stand more than {MAX_NESTING} deep in one another"
+            raise fail("limit", message, definition.place(key=True))
         bound = {
             name: given[name]
             for name, parameter in definition.block.params.items()
@@ -149,7 +158,9 @@ class Elaborator:
         for name, value in block.let.items():
             place = definition.place("let", name)
             if name in frame.names:
-                raise fail("duplicate", f"'{name}' is defined already", place, remedy="rename it")
+                what = "a parameter" if name in block.params else "the channels of an input"
+                hides = f"'{name}' is {what} already"
+                raise fail("duplicate", hides, definition.place("let", name, key=True), remedy="rename it")
             frame.names[name] = frame.evaluate(value, place, frame.names)
         for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
             declared = self._declared_channels(frame, name)

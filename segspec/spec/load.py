@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from segspec.algebra.expressions import ExpressionError, References, Template, Value
-from segspec.errors import Place, Problem, SpecError, fail, shown_path, suggest
+from segspec.errors import Place, Problem, SpecError, fail, shown, shown_path, suggest
 from segspec.spec import document, zoo
 from segspec.spec.models import (
     ApplyNode,
@@ -48,12 +49,19 @@ class File:
     spec: Spec
     definitions: dict[str, Definition] = field(default_factory=dict)
     imports: list[File] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    """What is wrong with the file and yet lets its blocks be elaborated."""
 
     def digest(self) -> str:
         """A digest of this file's text and of all that it imports, the same on every system."""
         texts = {file.name: file.document.text for file in self.closure()}
         joined = "\0".join(f"{name}\0{text}" for name, text in sorted(texts.items()))
         return hashlib.sha256(joined.encode()).hexdigest()
+
+    def findings(self) -> Iterator[Problem]:
+        """The problems of this file and of all that it imports."""
+        for file in self.closure():
+            yield from file.problems
 
     def closure(self) -> list[File]:
         """This file and every file it imports, directly or not, each once."""
@@ -84,17 +92,14 @@ class Definition:
 def load(name: str | Path) -> Definition:
     """Read a spec by its name in the zoo or its path, and every file that it imports.
 
-    Raises :class:`SpecError` with all problems found in the files.
+    Raises :class:`SpecError` where a file cannot be read as a spec; what else is found stays with the file.
     """
     path = name if isinstance(name, Path) else zoo.find(name)
     file = _Loader().file(path, path.name if isinstance(name, Path) else name)
     if not file.spec.nodes:
-        raise fail(
-            "schema",
-            "the file defines blocks but no network",
-            Place(file.document.name),
-            remedy="give it nodes: and outputs:",
-        )
+        what = "defines blocks but no network" if file.spec.blocks else "defines no network"
+        place, remedy = Place(file.document.name), "give it nodes: and outputs:"
+        raise SpecError([Problem("schema", f"the file {what}", place, "", remedy), *file.findings()])
     return file.definitions[""]
 
 
@@ -124,17 +129,17 @@ class _Loader:
             except SpecError as error:
                 problems += error.problems
         self.open.pop()
-        problems += _check(file)
+        file.problems = _check(file)
         if problems:
-            raise SpecError(problems)
+            raise SpecError([*problems, *file.problems])
         return file
 
     def _import(self, file: File, wanted: str, names: list[str]) -> None:
         place = file.document.place(("import", wanted), key=True)
-        if Path(wanted).is_absolute() or ".." in Path(wanted).parts or "\\" in wanted:
+        if not wanted.isprintable() or Path(wanted).is_absolute() or ".." in Path(wanted).parts or "\\" in wanted:
             raise fail(
                 "import",
-                f"'{wanted}' is no import",
+                f"{shown(wanted)} is no import",
                 place,
                 remedy="name a file below this one's folder, or below the zoo's",
             )
@@ -142,7 +147,10 @@ class _Loader:
         found = next((path for path in candidates if path.is_file()), None)
         if found is None:
             known = [
-                path.relative_to(root).as_posix() for root in (file.path.parent, zoo.SPECS) for path in _specs(root)
+                path.relative_to(root).as_posix()
+                for root in (file.path.parent, zoo.SPECS)
+                for path in islice(_specs(root), MAX_FILES)
+                if path.resolve() != file.path.resolve()
             ]
             raise fail(
                 "import",
@@ -236,7 +244,7 @@ def _check(file: File) -> list[Problem]:
                     Problem(
                         "schema",
                         f"the input '{item.name.text}' has no channels",
-                        file.document.place(("inputs", item.name.text), key=True),
+                        file.document.place(item.path, key=True),
                         remedy="write inputs: {image: {channels: in_channels}}, with in_channels among the params",
                     )
                 )
@@ -248,7 +256,7 @@ def _check(file: File) -> list[Problem]:
             (name, ("import", wanted, index))
             for wanted, names in spec.imports.items()
             for index, name in enumerate(names)
-            if name not in used_blocks
+            if name not in used_blocks and name in file.definitions
         ]
         for name, path in unused:
             place = file.document.place(path, key=path[0] == "blocks")
@@ -292,7 +300,7 @@ def _check_block(definition: Definition) -> list[Problem]:
     for kind, names in (("params", block.params), ("let", block.let)):
         for name in names:
             place = definition.place(kind, name, key=True)
-            if name in PYTHON:
+            if name in PYTHON and kind == "params":
                 problems.append(
                     Problem(
                         "name",
@@ -308,21 +316,28 @@ def _check_block(definition: Definition) -> list[Problem]:
                         "unused",
                         f"nothing uses {what} '{name}'",
                         place,
-                        definition.name,
+                        ".".join(map(str, definition.path[1:])),
                         "use it or remove it",
                     )
                 )
-    for name in block.let:
-        if name in block.params:
-            problems.append(
-                Problem(
-                    "duplicate",
-                    f"'{name}' is a parameter already",
-                    definition.place("let", name, key=True),
-                    remedy="rename one of them",
-                )
-            )
+    for statement, path, outer in _loops(block.nodes, ("nodes",), frozenset(block.params) | frozenset(block.let)):
+        for name in sorted(statement.loop.variables & outer):
+            place, message = definition.place(*path, key=True), f"the loop's '{name}' hides what is called so around it"
+            problems.append(Problem("duplicate", message, place, remedy="rename the loop's"))
     return problems
+
+
+def _loops(
+    body: Iterable[Any], path: document.Path, names: frozenset[str]
+) -> Iterator[tuple[LoopStatement, document.Path, frozenset[str]]]:
+    """Every loop around nodes, with its path and the names that are defined around it."""
+    for statement in body:
+        here = (*path, statement.key)
+        if isinstance(statement, LoopStatement):
+            yield statement, here, names
+            yield from _loops(statement.body, here, names | statement.loop.variables)
+        elif isinstance(statement, ConditionStatement):
+            yield from _loops(statement.body, here, names)
 
 
 def statements(body: Iterable[Any]) -> Iterator[Any]:
