@@ -235,7 +235,7 @@ class Site(Reader):
                 node=where,
             )
         output = op.shape(tuple(shapes), Require(self.requirements, place, where))
-        slots = {slot.name for slot in op.slots(tuple(shapes))}
+        slots = {slot.name for slot in op.slots(tuple(shapes)) if slot.trainable}
         for name in written.init:
             if name not in slots:
                 raise fail(
@@ -243,7 +243,7 @@ class Site(Reader):
                     f"{written.op} has no parameter '{name}'",
                     self.place(*path, "init", name, key=True),
                     node=where,
-                    remedy=suggest(name, slots, what="its parameters"),
+                    remedy=suggest(name, slots, what="its parameters") if slots else "",
                 )
         return OpCall(op, tuple(shapes), (output,), tuple(written.init.items())), extra
 

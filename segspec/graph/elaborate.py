@@ -330,6 +330,8 @@ class Elaborator:
         definition = frame.definition
         declared = definition.block.outputs
         found: list[tuple[ModuleOutput, str]] = []
+        if not declared and frame.problems:
+            return []
         if not declared:
             reader = Reader(frame, "", ("outputs",), frame.names, "")
             if frame.previous in frame.inputs or not frame.nodes:

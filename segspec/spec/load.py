@@ -17,6 +17,8 @@ from pydantic import ValidationError
 
 from segspec.algebra.expressions import ExpressionError, References, Template, Value
 from segspec.errors import Place, Problem, SpecError, fail, shown, shown_path, suggest
+from segspec.ops import OPS
+from segspec.ops.attributes import kind_of
 from segspec.spec import document, zoo
 from segspec.spec.models import (
     ApplyNode,
@@ -280,6 +282,7 @@ def _check(file: File) -> list[Problem]:
                         remedy=suggest(key, spec.params, what="parameters"),
                     )
                 )
+    problems += _check_init(file)
     for preset in spec.expect.presets:
         if preset not in spec.presets:
             place = file.document.place(("expect", "presets", preset), key=True)
@@ -292,6 +295,33 @@ def _check(file: File) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _check_init(file: File) -> Iterator[Problem]:
+    """Whether the ops that ``init`` names have the parameters that it names."""
+    for name, slots in file.spec.init.items():
+        place = file.document.place(("init", name), key=True)
+        if name not in OPS:
+            yield Problem("unknown-op", f"no op is called {shown(name)}", place, remedy=suggest(name, OPS, what="ops"))
+            continue
+        known = _trainable(name)
+        for slot in slots:
+            if slot not in known:
+                place = file.document.place(("init", name, slot), key=True)
+                near = suggest(slot, known, what="its parameters") if known else ""
+                yield Problem("attribute", f"{name} has no parameter {shown(slot)}", place, remedy=near)
+
+
+def _trainable(name: str) -> set[str]:
+    """The trainable parameters that an op can have: those of its examples."""
+    op = OPS[name]
+    found: set[str] = set()
+    for example in op.examples:
+        shape = tuple(example.get("shape", (2, 4, 9, 12)))
+        given = {key: value for key, value in example.items() if key not in ("shape", "other")}
+        made = op(**{key: kind_of(op, key).read(value) for key, value in given.items()})
+        found |= {slot.name for slot in made.slots((shape, shape)) if slot.trainable}
+    return found
 
 
 def _check_block(definition: Definition) -> list[Problem]:
@@ -320,9 +350,13 @@ def _check_block(definition: Definition) -> list[Problem]:
                         "use it or remove it",
                     )
                 )
+    for name in block.let:
+        if name in block.params:
+            place = definition.place("let", name, key=True)
+            problems.append(Problem("duplicate", f"'{name}' is a parameter already", place, remedy="rename it"))
     for statement, path, outer in _loops(block.nodes, ("nodes",), frozenset(block.params) | frozenset(block.let)):
         for name in sorted(statement.loop.variables & outer):
-            place, message = definition.place(*path, key=True), f"the loop's '{name}' hides what is called so around it"
+            place, message = definition.place(*path, key=True), f"the loop's '{name}' hides another '{name}'"
             problems.append(Problem("duplicate", message, place, remedy="rename the loop's"))
     return problems
 

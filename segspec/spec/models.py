@@ -94,7 +94,7 @@ def _text(value: Any) -> Any:
 
 def _test(key: str) -> Expression:
     """The condition of a key ``if CONDITION``."""
-    return Expression(key.removeprefix("if"))
+    return Expression(key[len("if") :])
 
 
 def _number(value: Any) -> Any:
@@ -472,6 +472,7 @@ def _body(value: Any) -> Any:
 
 def _statement(key: str, value: Any) -> dict[str, Any]:
     word = key.partition(" ")[0]
+    word = word.lower() if " " in key else word
     if word == "for":
         return {"kind": "<loop>", "key": key, "<loop>": key, "<value>": value}
     if word == "if":

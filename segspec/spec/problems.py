@@ -109,6 +109,8 @@ class _Spot:
         """Follow one part of the location, which ``holder`` is the type around, in the data."""
         if isinstance(part, int):
             self._item(part, _bare(_inner(holder, part)))
+        elif part == "[key]":
+            self.key = True
         elif part.startswith("<"):
             self.key = part in ("<name>", "<loop>", "<test>", "<tests>")
             if part in ("<each>", "<where>"):
