@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from segspec.errors import shown, suggest
@@ -54,6 +54,12 @@ class Uniform(Initializer):
     name = "uniform"
     low: float
     high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Uniform:
+        if self.low >= self.high:
+            raise PydanticCustomError("initializer", "low must be less than high")
+        return self
 
 
 class KaimingNormal(Initializer):

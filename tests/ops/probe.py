@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,13 +54,25 @@ def draw(name: str, framework: Any, folder: Path, job: dict[str, Any]) -> None:
     backend: Any = importlib.import_module(name)
     arrays = {}
     for index, module in enumerate(job["modules"]):
-        random.seed(index)
-        np.random.seed(index)
         backend.manual_seed(index) if name == "torch" else backend.seed(index)
         network_class = worker._import(folder / f"m{index}.py")
         states = [framework.state(framework.build(network_class, "float32")) for _ in range(module["times"])]
         for key in states[0]:
             arrays[f"{index} {key}"] = np.stack([state[key] for state in states])
+    _save(folder, arrays, {})
+
+
+def apply(name: str, folder: Path, job: dict[str, Any]) -> None:
+    """What modules make of ones, in both modes and with the framework's own randomness."""
+    backend: Any = importlib.import_module(name)
+    tensor = backend.from_numpy if name == "torch" else backend.to_tensor
+    arrays = {}
+    for index, module in enumerate(job["modules"]):
+        backend.manual_seed(index) if name == "torch" else backend.seed(index)
+        network = worker._import(folder / f"m{index}.py")()
+        for mode in ("train", "eval"):
+            getattr(network, mode)()
+            arrays[f"{index} {mode}"] = network(tensor(np.ones(module["shape"], dtype="float32"))).numpy()
     _save(folder, arrays, {})
 
 
@@ -98,6 +109,8 @@ def main() -> None:
         run(framework, folder, job)
     elif job["kind"] == "draw":
         draw(name, framework, folder, job)
+    elif job["kind"] == "apply":
+        apply(name, folder, job)
     else:
         evaluate(name, folder, job)
 

@@ -148,8 +148,18 @@ def draws(name: str, graphs: Sequence[Graph], times: Sequence[int]) -> list[dict
     """The state with which each network starts, ``times`` times: arrays with the draws along the first axis."""
     sources = render_all((graph, backend(name)) for graph in graphs)
     job = {"kind": "draw", "modules": [{"times": count} for count in times]}
-    arrays, _, _ = _probe(name, job, sources)
-    found: list[dict[str, np.ndarray]] = [{} for _ in graphs]
+    return _by_module(_probe(name, job, sources)[0], len(graphs))
+
+
+def apply(name: str, graphs: Sequence[Graph], shape: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """What each network makes of ones of this shape, in ``train`` mode with the dropout that the framework draws."""
+    sources = render_all((graph, backend(name)) for graph in graphs)
+    job = {"kind": "apply", "modules": [{"shape": list(shape)} for _ in graphs]}
+    return _by_module(_probe(name, job, sources)[0], len(graphs))
+
+
+def _by_module(arrays: Mapping[str, np.ndarray], count: int) -> list[dict[str, np.ndarray]]:
+    found: list[dict[str, np.ndarray]] = [{} for _ in range(count)]
     for key, array in arrays.items():
         index, _, rest = key.partition(" ")
         found[int(index)][rest] = array
