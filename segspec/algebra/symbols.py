@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Plain: TypeAlias = int | float | Fraction
 
@@ -313,6 +313,27 @@ def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
             term = term * power(_substitute_atom(atom, values), exponent)
         result = result + term
     return result
+
+
+def evaluate(value: Number, values: Mapping[Symbol, Plain]) -> Plain:
+    """The plain number at these values, which must be all that it depends on; quicker than :func:`substitute`."""
+    if not isinstance(value, Sym):
+        return value
+    total: Any = 0
+    for monomial, coefficient in value.terms:
+        term: Any = coefficient
+        for atom, exponent in monomial:
+            term *= _evaluate_atom(atom, values) ** exponent
+        total += term
+    return total  # type: ignore[no-any-return]
+
+
+def _evaluate_atom(atom: Atom, values: Mapping[Symbol, Plain]) -> Any:
+    if isinstance(atom, Symbol):
+        return values[atom]
+    if isinstance(atom, Floor):
+        return evaluate(atom.over, values) // evaluate(atom.under, values)
+    return _apply(atom.name, [evaluate(arg, values) for arg in atom.args])
 
 
 def _substitute_atom(atom: Atom, values: Mapping[Symbol, Number]) -> Number:

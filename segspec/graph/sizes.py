@@ -1,45 +1,63 @@
 """Which image sizes a network can take: found from what its nodes require, stated in words.
 
-Every requirement left open by elaboration is a comparison of forms in H and W made of floor divisions,
-so along an axis it is eventually periodic; the period is the least common multiple of the divisors.
+Every requirement left open by elaboration is a comparison of forms in H and W made of floor divisions.
+One that asks a growing form to be large enough has a least size, which is searched for. Any other is
+eventually periodic along an axis; the period is the least common multiple of the divisors.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 
-from segspec.algebra.symbols import Floor, Function, Number, Sym, Symbol, symbols_of
-from segspec.errors import Problem
+from segspec.algebra.symbols import Floor, Function, Number, Plain, Sym, Symbol, compare, evaluate, symbols_of
+from segspec.errors import Problem, SpecError, fail
 from segspec.graph.instances import at_size
-from segspec.graph.model import Graph, H, Requirement, W
+from segspec.graph.model import Graph, H, N, Requirement, W
 
-MAX_PERIOD = 512
+MAX_SIZE = 2**20
+"""No image is larger; what needs a larger one has no size that suits it."""
+
+MAX_REACH = 10_000
+MAX_WORK = 1_000_000
 
 
 @dataclass(frozen=True)
 class AxisRule:
-    """The sizes of one axis: from ``minimum`` on, those that leave one of ``residues`` modulo ``period``."""
+    """The sizes of one axis: from ``minimum`` on those that leave one of ``residues`` modulo ``period``; ``others``."""
 
-    minimum: int
-    period: int
-    residues: tuple[int, ...]
+    minimum: int = 1
+    period: int = 1
+    residues: tuple[int, ...] = (0,)
+    others: tuple[int, ...] = ()
 
     def allows(self, size: int) -> bool:
         """Whether the rule has this size."""
-        return size >= self.minimum and size % self.period in self.residues
+        return (size >= self.minimum and size % self.period in self.residues) or size in self.others
+
+    @property
+    def empty(self) -> bool:
+        """Whether no size is allowed, or a single pixel alone, which nobody means."""
+        return not self.residues and max(self.others, default=0) <= 1
 
     def __str__(self) -> str:
+        listed = " or ".join(map(str, self.others[:MAX_LISTED])) + (" …" if len(self.others) > MAX_LISTED else "")
         if not self.residues:
-            return "no size"
+            return f"exactly {listed}" if self.others else "no size"
         if self.period == 1:
-            return "any size" if self.minimum <= 1 else f"at least {self.minimum}"
-        if self.residues == (0,):
+            text = "any size" if self.minimum <= 1 else f"at least {self.minimum}"
+        elif self.residues == (0,):
             text = f"divisible by {self.period}"
         else:
             text = f"{' or '.join(map(str, self.residues))} modulo {self.period}"
-        return text if self.minimum <= self.period else f"{text}, at least {self.minimum}"
+        if self.period > 1 and self.minimum > self.period:
+            text = f"{text}, at least {self.minimum}"
+        return f"{text}, or {listed}" if self.others else text
+
+
+MAX_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,11 @@ class SizeRule:
     height: AxisRule
     width: AxisRule
     joint: tuple[str, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether no image suits."""
+        return self.height.empty or self.width.empty
 
     def __str__(self) -> str:
         if self.height == self.width:
@@ -60,14 +83,28 @@ class SizeRule:
 
 @lru_cache(maxsize=64)
 def size_rule(graph: Graph) -> SizeRule:
-    """The rule that the graph's requirements amount to.
+    """The rule that the graph's requirements amount to."""
+    return _rule(_open(graph))
 
-    Raises :class:`ValueError` where no size up to the period satisfies them.
-    """
-    held = [item for item in graph.root.requirements if not item.training]
-    open_ = [item.under(graph.defaults()) for item in held]
-    by_axis = {axis: [item for item in open_ if _sizes(item) == {axis}] for axis in (H, W)}
-    joint = dict.fromkeys(str(item) for item in open_ if {H, W} <= _sizes(item))
+
+def conflict(graph: Graph) -> Requirement | None:
+    """The requirement that no image size satisfies together with those before it; None if there are sizes for all."""
+    held = _open(graph)
+    if not _rule(held).empty:
+        return None
+    count = bisect_left(range(len(held) + 1), True, key=lambda count: _rule(held[:count]).empty)
+    return held[count - 1]
+
+
+def _open(graph: Graph) -> list[Requirement]:
+    """What the network requires of the image's size."""
+    values = graph.defaults()
+    return [item.under(values) for item in graph.root.requirements if not item.training]
+
+
+def _rule(requirements: list[Requirement]) -> SizeRule:
+    by_axis = {axis: [item for item in requirements if _sizes(item) == {axis}] for axis in (H, W)}
+    joint = dict.fromkeys(str(item) for item in requirements if {H, W} <= _sizes(item))
     return SizeRule(_axis_rule(by_axis[H], H), _axis_rule(by_axis[W], W), tuple(joint))
 
 
@@ -93,26 +130,70 @@ def _sizes(requirement: Requirement) -> set[Symbol]:
 
 
 def _axis_rule(requirements: list[Requirement], axis: Symbol) -> AxisRule:
-    forms = {(item.kind, item.left, item.right): item for item in requirements}
-    if not forms:
-        return AxisRule(1, 1, (0,))
-    period = min(
-        math.lcm(1, *(_period(side) for item in forms.values() for side in (item.left, item.right))),
-        MAX_PERIOD,
-    )
-    reach = max((_reach(side) for item in forms.values() for side in (item.left, item.right)), default=0)
-    last = min(reach, 2_048) + 3 * period
-    valid = [False] + [all(item.under({axis: size}).holds() for item in forms.values()) for size in range(1, last + 1)]
+    gaps = list(dict.fromkeys((item.kind, item.left - item.right) for item in requirements))
+    growing = [gap for kind, gap in gaps if kind == ">=" and _grows(gap)]
+    others = [(kind, gap) for kind, gap in gaps if not (kind == ">=" and _grows(gap))]
+
+    def large_enough(size: int) -> bool:
+        return all(evaluate(gap, {axis: size, N: 1}) >= 0 for gap in growing)
+
+    first = 1 + bisect_left(range(1, MAX_SIZE + 1), True, key=large_enough)
+    if first > MAX_SIZE:
+        return AxisRule(residues=())
+    if not others:
+        return AxisRule(first)
+    period = math.lcm(*(_period(gap) for _, gap in others))
+    last = first + min(max(_reach(gap) for _, gap in others), MAX_REACH) + 3 * period
+    if (last - first) * len(others) > MAX_WORK:
+        raise _irregular(requirements[0], period)
+
+    def valid(size: int) -> bool:
+        values: dict[Symbol, Plain] = {axis: size, N: 1}
+        return all(compare(kind, evaluate(gap, values), 0) for kind, gap in others)
+
+    rule = _pattern([size for size in range(first, last + 1) if valid(size)], first, last, period)
+    if rule is None:
+        raise _irregular(requirements[0], period)
+    return rule
+
+
+def _irregular(requirement: Requirement, period: int) -> SpecError:
+    message = f"which image sizes suit the network follows no pattern that repeats within {period:,}"
+    return fail("limit", message, requirement.place, node=requirement.node)
+
+
+def _pattern(sizes: list[int], first: int, last: int, period: int) -> AxisRule | None:
+    """The rule of the sizes that are allowed from ``first`` to ``last``, whose last periods tell how they go on."""
+    allowed = set(sizes)
+    tail = range(last - 2 * period + 1, last + 1)
     for step in (divisor for divisor in range(1, period + 1) if period % divisor == 0):
-        start = last - 2 * period
-        if any(valid[size] != valid[size + step] for size in range(start, last - step + 1)):
+        if any((size in allowed) is not (size - step in allowed) for size in tail):
             continue
-        while start > 1 and valid[start - 1] == valid[start - 1 + step]:
+        start = tail.start
+        while start > first and (start - 1 in allowed) is (start - 1 + step in allowed):
             start -= 1
-        residues = tuple(sorted({size % step for size in range(start, start + step) if valid[size]}))
-        minimum = next((size for size in range(start, last + 1) if valid[size]), start)
-        return AxisRule(minimum, step, residues)
-    return AxisRule(1, 1, ())
+        regular = [size for size in sizes if size >= start]
+        residues = tuple(sorted({size % step for size in regular}))
+        others = tuple(size for size in sizes if size < start)
+        return AxisRule(regular[0] if regular else 1, step, residues, others)
+    return None
+
+
+def _grows(value: Number) -> bool:
+    """Whether the form is sure never to fall as the size grows."""
+    if not isinstance(value, Sym):
+        return True
+    for monomial, coefficient in value.terms:
+        if not monomial:
+            continue
+        if coefficient < 0 or len(monomial) != 1 or monomial[0][1] != 1:
+            return False
+        atom = monomial[0][0]
+        if isinstance(atom, Floor) and not (_grows(atom.over) and isinstance(atom.under, int) and atom.under > 0):
+            return False
+        if isinstance(atom, Function) and not (atom.name in ("min", "max") and all(map(_grows, atom.args))):
+            return False
+    return True
 
 
 def _period(value: Number) -> int:
@@ -147,7 +228,9 @@ def _reach(value: Number) -> int:
 
 def nearest_size(graph: Graph, wanted: int) -> tuple[int, int]:
     """The allowed square nearest to ``wanted``; ``wanted`` itself where there is none nearby."""
+    rule = size_rule(graph)
     for size in sorted(range(1, 2 * wanted), key=lambda size: (abs(size - wanted), size)):
-        if size_problem(graph, size, size, 1, training=False) is None:
+        allowed = rule.height.allows(size) and rule.width.allows(size)
+        if allowed and size_problem(graph, size, size, 1, training=False) is None:
             return size, size
     return wanted, wanted

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from segspec.errors import Problem, SpecError
 from segspec.graph.elaborate import elaborate
 from segspec.graph.instances import parameters
-from segspec.graph.sizes import size_rule
+from segspec.graph.sizes import conflict, size_rule
 from segspec.render.backend import backends, problems
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
@@ -34,21 +34,12 @@ def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> C
         path = ("expect", "presets", preset, "parameters") if preset else ("expect", "parameters")
         message = f"{graph.name} has {count:,} parameters, and the spec expects {expected:,}"
         found.append(Problem("expectation", message, definition.place(*path), "", "mend the spec, or the figure"))
-    rule = size_rule(graph)
-    if not rule.height.residues or not rule.width.residues:
-        requirement = next(item for item in graph.root.requirements if not item.training)
-        found.append(
-            Problem(
-                "size",
-                f"no image size suits {graph.name}: {requirement.message}",
-                requirement.place,
-                requirement.node,
-                requirement.remedy,
-            )
-        )
+    if requirement := conflict(graph):
+        problem = requirement.problem()
+        found.append(replace(problem, code="size", message=f"no image size suits {graph.name}: {problem.message}"))
     if found:
         raise SpecError(found)
-    return Checked(graph.name, count, str(rule))
+    return Checked(graph.name, count, str(size_rule(graph)))
 
 
 def _expected(definition: Definition, preset: str) -> int | None:
