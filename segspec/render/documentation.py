@@ -72,7 +72,8 @@ def class_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
         summary, rest = f"{block.title}.", [summary]  # its full story stands in its own module
     citations = [_citation(item) for item in block.references]
     arguments = [entry(item.name, item.doc, 8) for item in module.arguments if item.doc]
-    parts = [paragraph(summary, 4), *(paragraph(part, 4) for part in rest), *citations]
+    # The first line also holds the opening quotes.
+    parts = [paragraph(summary, 7), *(paragraph(part, 4) for part in rest), *citations]
     if arguments:
         parts.append("Args:\n" + "\n".join(_indented(item) for item in arguments))
     parts.append(_shapes_doc(module, shapes, root=root))
