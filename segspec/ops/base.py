@@ -21,7 +21,7 @@ class Require(Protocol):
     """Where a shape rule says what must hold; what the forms leave open is kept and checked later."""
 
     def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
-        """``left`` and ``right`` must be the same number."""
+        """``left`` and ``right`` must be the same number; ``message`` may name them as {left} and {right}."""
 
     def at_least(self, value: Number, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
         """``value`` must not be below ``minimum`` (only in train mode, if ``training``)."""
