@@ -29,7 +29,7 @@ from segspec.ops import Shape
 from segspec.ops.attributes import whole
 from segspec.spec import models
 from segspec.spec.load import Definition
-from segspec.spec.names import class_name, objection
+from segspec.spec.names import IMPORTED, PYTHON, class_name, objection
 
 MAX_NESTING = 30
 
@@ -181,7 +181,7 @@ class Elaborator:
         for item in frame.definition.block.inputs:
             place = frame.definition.place(*item.path, key=True)
             for reference in frame.resolve(item.name, place, frame.names):
-                reason = objection(str(reference))
+                reason = objection(str(reference), IMPORTED)
                 if reason or str(reference) in names:
                     raise fail(
                         "name",
@@ -276,7 +276,7 @@ class Elaborator:
             return class_name(definition.name)
         place = definition.place("class_name")
         name = frame.fill(template, place, frame.names)
-        if reason := objection(name):
+        if reason := objection(name, PYTHON):
             raise fail("name", reason, place, remedy="choose another class_name")
         return name
 
@@ -305,7 +305,7 @@ class Elaborator:
                 self._body(frame, statement.body, path, names)
             return
         name = frame.fill(statement.name, key, {**frame.names, **names})
-        if reason := objection(name):
+        if reason := objection(name, IMPORTED):
             raise fail("name", reason, key, remedy="choose another name")
         if name in frame.nodes or name in frame.inputs:
             what = "an input" if name in frame.inputs else "a node"

@@ -8,6 +8,7 @@ training does otherwise (``divergences``).
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -95,6 +96,7 @@ class Backend(_Facts):
     instance: str
     reference: bool = False
     reserved: list[str]
+    helpers: list[str]
     ops: dict[str, OpFacts] = {}
     default_init: Init = {}
 
@@ -124,7 +126,9 @@ def backend(name: str) -> Backend:
 def _read(path: Path) -> Backend:
     read = document.read(path, f"templates/{path.parent.name}/{path.name}")
     try:
-        return Backend.model_validate({**read.data, "name": path.parent.name, "folder": path.parent})
+        helpers = re.findall(r"{% macro (\w+)\(", (path.parent / "helpers.jinja").read_text(encoding="utf-8"))
+        own = {"name": path.parent.name, "folder": path.parent, "helpers": helpers}
+        return Backend.model_validate({**read.data, **own})
     except ValidationError as error:
         raise fail("schema", str(error), Place(read.name)) from None
 
@@ -134,9 +138,8 @@ def _read(path: Path) -> Backend:
 
 def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
     """What the backends cannot take of a graph at any size: names that they use, attributes they refuse."""
-    found: list[Problem] = []
+    found = list(_reserved(graph, chosen))
     for held in chosen:
-        found += _reserved(graph, held)
         for instance in instances(graph):
             for refusal in _refusals(instance, held):
                 if _true(refusal.when, instance):
@@ -232,18 +235,29 @@ def _dyadic(over: Number, under: Number) -> bool:
     return bottom <= 0 or (Fraction(top, bottom).denominator.bit_count() == 1)  # type: ignore[arg-type]
 
 
-def _reserved(graph: Graph, held: Backend) -> Iterator[Problem]:
+def _reserved(graph: Graph, chosen: list[Backend]) -> Iterator[Problem]:
+    """Names that the code of a backend has for itself, or that two things would have in one class."""
+    classes = {module.name for module in graph.modules}
     for module in graph.modules:
         definition = module.definition
+        places = {item.name.text: item.path for item in definition.block.inputs}
         named = [(node.name, node.place, "node") for node in module.nodes]
-        named += [(item.name, definition.place("inputs", item.name, key=True), "input") for item in module.inputs]
-        named += [
-            (item.name, definition.place("params", item.name, key=True), "parameter") for item in module.arguments
-        ]
+        for item in module.inputs:
+            named.append((item.name, definition.place(*places.get(item.name, ("inputs",)), key=True), "input"))
+        for argument in module.arguments:
+            place = definition.place("params", argument.name, key=True)
+            named.append((argument.name, place, "parameter"))
+            if argument.name in classes:
+                message = f"a class is called '{argument.name}' too, which the parameter would hide"
+                yield Problem("name", message, place, "", "choose another name")
         named.append((module.name, definition.place("class_name", key=True), "class"))
         for name, place, kind in named:
-            if name in held.reserved:
-                message = f"{held.title} has a '{name}' of its own, so no {kind} can be called that"
+            titles = [
+                held.title for held in chosen if name in held.reserved or (kind != "node" and name in held.helpers)
+            ]
+            if titles:
+                has = "has" if len(titles) == 1 else "each have"
+                message = f"{' and '.join(titles)} {has} a '{name}', so no {kind} can be called that"
                 yield Problem("name", message, place, "", "choose another name")
 
 

@@ -35,10 +35,11 @@ from segspec.spec.models import (
     Spec,
 )
 from segspec.spec.models import Node as AnyNode
-from segspec.spec.names import PYTHON
+from segspec.spec.names import PYTHON, objection
 from segspec.spec.problems import problems_of
 
 MAX_FILES = 100
+NODE_KEYS = {"op", "block", "sequence", "apply", "repeat", "doc"}
 
 
 @dataclass(eq=False)
@@ -330,11 +331,14 @@ def _check_block(definition: Definition) -> list[Problem]:
     for kind, names in (("params", block.params), ("let", block.let)):
         for name in names:
             place = definition.place(kind, name, key=True)
-            if name in PYTHON and kind == "params":
+            if kind == "params" and name in NODE_KEYS:
+                message = f"'{name}' is a key of every node, so no node could set this parameter"
+                problems.append(Problem("name", message, place, remedy="choose another name"))
+            if kind == "params" and (reason := objection(name, PYTHON)):
                 problems.append(
                     Problem(
                         "name",
-                        f"'{name}' is a name that generated Python needs",
+                        reason,
                         place,
                         remedy="choose another name",
                     )
