@@ -367,7 +367,8 @@ def show(value: object) -> str:
         pieces.append((coefficient < 0, _show_term(monomial, size)))
     pieces.sort(key=lambda piece: piece[0])  # stable: a sum starts with what is added
     negative, text = pieces[0]
-    text = f"-{text}" if negative else text
+    if negative:
+        text = f"-({text})" if " // " in text and len(value.terms[0][0]) == 1 else f"-{text}"
     return text + "".join(f" {'-' if minus else '+'} {piece}" for minus, piece in pieces[1:])
 
 
@@ -481,6 +482,9 @@ def _floor(over: Number, under: Number) -> Number:
         return _atom(Floor(over, under))
     if under == 1 and all(isinstance(coefficient, int) for _, coefficient in _terms(over)):
         return over
+    shared = math.lcm(*(item.denominator for _, item in _terms(over) if isinstance(item, Fraction)))
+    if shared > 1:
+        return _floor(over * shared, under * shared)
     outside: list[tuple[Monomial, Plain]] = []
     inside: list[tuple[Monomial, Plain]] = []
     constant: Plain = 0
