@@ -391,7 +391,9 @@ def _show_atom(atom: Atom, power: int) -> str:
     if isinstance(atom, Symbol):
         text = atom.name
     elif isinstance(atom, Floor):
-        text = f"{_grouped(atom.over)} // {_grouped(atom.under)}"
+        over = show(atom.over)  # a product before // needs no parentheses
+        plain = isinstance(atom.over, Sym) and len(atom.over.terms) == 1 and " / " not in over and " // " not in over
+        text = f"{over if plain else _grouped(atom.over)} // {_grouped(atom.under)}"
     elif atom.name in ("pow", "/"):
         operator = "**" if atom.name == "pow" else " / "
         text = operator.join(_grouped(arg) for arg in atom.args)
