@@ -502,12 +502,12 @@ class _Evaluator:
     def _call(self, node: ast.Call) -> Any:
         assert isinstance(node.func, ast.Name)
         name = node.func.id
-        if name == "channels" and self.scope.channels and len(node.args) == 1:
-            argument = node.args[0]
-            if isinstance(argument, ast.Name):
+        if name == "channels" and self.scope.channels:
+            if len(node.args) == 1 and isinstance(argument := node.args[0], ast.Name):
                 return self.scope.channels(argument.id)
+            raise _Mismatch("channels() takes the name of a node above or of an input")
         if name not in self.scope.functions:
-            raise UnknownName(name, self.scope.functions)
+            raise UnknownName(name, self.scope.functions, "there is no function '{}'")
         return self.scope.functions[name](*(self.run(argument) for argument in node.args))
 
 
@@ -572,8 +572,8 @@ def _terms(value: Any) -> int:
 class UnknownName(ExpressionError):
     """A name that nothing defines."""
 
-    def __init__(self, name: str, known: Iterable[str]) -> None:
-        super().__init__(f"nothing here is called '{name}'", code="unknown-name")
+    def __init__(self, name: str, known: Iterable[str], message: str = "nothing here is called '{}'") -> None:
+        super().__init__(message.format(name), code="unknown-name")
         self.name = name
         self.known = tuple(known)
 

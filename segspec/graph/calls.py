@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from segspec.algebra.expressions import References, Template, Value
 from segspec.algebra.symbols import Number, Sym, Symbol, show, substitute, symbols_of
-from segspec.errors import Place, SpecError, fail, suggest
+from segspec.errors import Place, SpecError, fail, shown, suggest
 from segspec.graph.frame import Frame, NeedsValue, Skipped
 from segspec.graph.model import ApplyCall, BlockCall, Call, Module, Node, OpCall, Requirement, SequenceCall, Tensor
 from segspec.graph.references import Reader
@@ -162,7 +162,7 @@ class Site(Reader):
         if isinstance(times, Sym):
             raise NeedsValue(self.frame, symbols_of(times))
         if isinstance(times, bool) or not isinstance(times, int) or times < 0:
-            raise fail("attribute", f"repeat is a whole number, not {show(times)}", place, node=self.name)
+            raise fail("attribute", f"repeat is a whole number, not {shown(times)}", place, node=self.name)
         elements: list[Call] = []
         for index in range(times):
             call, extra = self._call(written, shapes, path, f"{where}.{start + index}")

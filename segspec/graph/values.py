@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
 
-from segspec.algebra.symbols import Sym, Symbol, show
-from segspec.errors import Problem, SpecError, fail, suggest
+from segspec.algebra.symbols import Sym, Symbol
+from segspec.errors import Problem, SpecError, fail, shown, suggest
 from segspec.ops.attributes import whole
 from segspec.spec import models
 from segspec.spec.load import Definition
@@ -78,15 +78,15 @@ def typed(name: str, value: Any, parameter: models.Parameter) -> Any:
         try:
             value = whole(None)(value)
         except ValueError:
-            raise ValueError(f"'{name}' is a whole number, not {show(value)}") from None
+            raise ValueError(f"'{name}' is a whole number, not {shown(value)}") from None
     elif kind == "float" and isinstance(value, int | float | Fraction | Sym) and not isinstance(value, bool):
         value = float(value) if isinstance(value, Fraction) else value
     elif not isinstance(value, _TYPES[kind]):
-        raise ValueError(f"'{name}' is {kind_text(kind)}, not {show(value)}")
+        raise ValueError(f"'{name}' is {kind_text(kind)}, not {shown(value)}")
     if parameter.choices is not None and not isinstance(value, Sym) and value not in parameter.choices:
-        raise ValueError(f"'{name}' cannot be {show(value)}")
+        raise ValueError(f"'{name}' cannot be {shown(value)}")
     if parameter.minimum is not None and not isinstance(value, Sym) and value < parameter.minimum:
-        raise ValueError(f"'{name}' is at least {parameter.minimum}, not {show(value)}")
+        raise ValueError(f"'{name}' is at least {parameter.minimum}, not {shown(value)}")
     return value
 
 

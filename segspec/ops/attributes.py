@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Annotated, Any, ClassVar, TypeAlias, get_args, get_type_hints
 
 from segspec.algebra.symbols import Number, Sym, bounds, is_whole, show
+from segspec.errors import shown
 
 Written: TypeAlias = bool | int | float | str
 """What stands in YAML where one value is expected: a literal, or the text of an expression."""
@@ -58,15 +59,15 @@ def whole(minimum: int | None) -> Callable[[Any], Number]:
 
     def read(value: Any) -> Number:
         if isinstance(value, bool):
-            raise ValueError(f"expected a whole number, found {value}")
+            raise ValueError(f"expected a whole number, found {shown(value)}")
         if isinstance(value, float | Fraction) and math.isfinite(value) and value == int(value):
             value = int(value)
         if isinstance(value, Sym) and not is_whole(value):
-            raise ValueError(f"expected a whole number, found {show(value)}: use // to divide")
+            raise ValueError(f"expected a whole number, found {shown(value)}: use // to divide")
         if not isinstance(value, int | Sym):
-            raise ValueError(f"expected a whole number, found {show(value)}")
+            raise ValueError(f"expected a whole number, found {shown(value)}")
         if minimum is not None and bounds(value)[1] < minimum:
-            raise ValueError(f"expected at least {minimum}, found {show(value)}")
+            raise ValueError(f"expected at least {minimum}, found {shown(value)}")
         return value
 
     return read
@@ -75,15 +76,15 @@ def whole(minimum: int | None) -> Callable[[Any], Number]:
 def _real(low: float | None = None, high: float | None = None) -> Callable[[Any], Number]:
     def read(value: Any) -> Number:
         if isinstance(value, bool) or not isinstance(value, int | float | Fraction | Sym):
-            raise ValueError(f"expected a number, found {show(value)}")
+            raise ValueError(f"expected a number, found {shown(value)}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError(f"expected a finite number, found {show(value)}")
+            raise ValueError(f"expected a finite number, found {shown(value)}")
         if isinstance(value, Fraction):
             value = float(value)
         if low is not None and bounds(value)[1] < low:
-            raise ValueError(f"expected at least {low}, found {show(value)}")
+            raise ValueError(f"expected at least {low}, found {shown(value)}")
         if high is not None and bounds(value)[0] > high:
-            raise ValueError(f"expected at most {high}, found {show(value)}")
+            raise ValueError(f"expected at most {high}, found {shown(value)}")
         return value  # type: ignore[no-any-return]
 
     return read
@@ -91,7 +92,7 @@ def _real(low: float | None = None, high: float | None = None) -> Callable[[Any]
 
 def _flag(value: Any) -> bool | Sym:
     if not isinstance(value, bool | Sym):
-        raise ValueError(f"expected true or false, found {show(value)}")
+        raise ValueError(f"expected true or false, found {shown(value)}")
     return value
 
 
@@ -137,7 +138,7 @@ def choice(*words: str) -> Kind:
 
     def read(value: Any) -> str:
         if value not in words:
-            raise ValueError(f"expected one of {', '.join(words)}, found {show(value)}")
+            raise ValueError(f"expected one of {', '.join(words)}, found {shown(value)}")
         return str(value)
 
     return Kind(" or ".join(words), read, str, word=True)
