@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from sweep import Row, Setting, Size, evaluate, sweep
 
+from segspec.ops import OPS
 from segspec.parity.verify import LIMIT, relative
 
 ROOM = 13
@@ -283,3 +284,62 @@ def test_what_no_size_allows() -> None:
             expressions.append(text.replace("(x", "(torch.zeros(1, 4, 13, 13)"))
     _, failures = evaluate("torch", expressions)
     assert [text for index, text in enumerate(expressions) if index not in failures] == []
+
+
+# --- rules of several inputs, and of any number of axes ----------------------------------------------
+
+
+class Kept:
+    """Collects whether all that an op requires holds."""
+
+    def __init__(self) -> None:
+        self.holds = True
+
+    def equal(self, left: Any, right: Any, message: str, remedy: str = "") -> None:
+        self.holds &= left == right
+
+    def at_least(self, value: Any, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
+        self.holds &= training or value >= minimum
+
+
+Shapes = tuple[tuple[int, ...], ...]
+
+
+def _plain() -> Iterator[tuple[str, dict[str, Any], Shapes, str]]:
+    """Ops on plain shapes, and how PyTorch writes them."""
+    sizes = (1, 2, 3)
+    for left, right in product(product(sizes, repeat=2), repeat=2):
+        both = ((2, *left), (2, *right))
+        yield "add", {}, both, "x[0] + x[1]"
+        yield "sub", {}, both, "x[0] - x[1]"
+        yield "mul", {}, both, "x[0] * x[1]"
+        for dim in (-1, 1, 2):
+            yield "concat", {"dim": dim}, both, f"torch.cat(x, dim={dim})"
+    for shape, axis in product([(2, 3), (2, 3, 4), (2, 3, 4, 5)], range(-5, 5)):
+        yield "flatten", {"start_dim": axis}, (shape,), f"torch.flatten(x[0], {axis})"
+        yield "softmax", {"dim": axis}, (shape,), f"F.softmax(x[0], dim={axis})"
+        yield "concat", {"dim": axis}, (shape, shape, shape), f"torch.cat(x, dim={axis})"
+    for shape in [(2, 3), (2, 4, 3), (2, 1, 2, 3)]:
+        yield "linear", {"out_features": 5}, (shape,), "nn.Linear(3, 5)(x[0])"
+    for shape, parameters in product([(2, 3), (2, 3, 4)], (1, 2, 3)):
+        yield "prelu", {"num_parameters": parameters}, (shape,), f"nn.PReLU({parameters})(x[0])"
+
+
+@pytest.mark.torch
+def test_rules_of_plain_shapes() -> None:
+    cases = list(_plain())
+    expressions = []
+    for _, _, shapes, text in cases:
+        inputs = ", ".join(f"torch.zeros({shape})" for shape in shapes)
+        expressions.append(f"(lambda x: list(({text}).shape))([{inputs}])")
+    values, failures = evaluate("torch", expressions)
+    assert values
+    assert failures
+    wrong = []
+    for index, (op, attributes, shapes, _) in enumerate(cases):
+        kept = Kept()
+        inferred = OPS[op](**attributes).shape(shapes, kept)
+        found = values.get(index)
+        if (list(inferred) if kept.holds else None) != found:
+            wrong.append(f"{op} {attributes} of {shapes}: inferred {inferred}, holds {kept.holds}, found {found}")
+    assert not wrong, wrong[:5]
