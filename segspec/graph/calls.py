@@ -196,7 +196,7 @@ class Site(Reader):
             place = self.place(*path, name)
             kind = kind_of(declared, name)
             if isinstance(raw, References):
-                reference = self.frame.resolve(raw, place, self.names)
+                reference = self.frame.resolve(raw, place, self.names, where)
                 if len(reference) != 1:
                     raise fail("inputs", f"{name} is one node", place, node=where)
                 tensor, shape = self.tensor(self._earlier(reference[0], place), place)
@@ -389,7 +389,7 @@ class Site(Reader):
             if len(shapes) != len(call.inputs):
                 raise fail(
                     "inputs",
-                    f"the applied node takes {len(call.inputs)} inputs, found {len(shapes)}",
+                    f"the applied node takes {_counted(len(call.inputs))}, found {len(shapes)}",
                     place,
                     node=self.name,
                 )
@@ -412,7 +412,7 @@ class Site(Reader):
         if len(shapes) != len(call.module.inputs):
             raise fail(
                 "inputs",
-                f"the applied node takes {len(call.module.inputs)} inputs, found {len(shapes)}",
+                f"the applied node takes {_counted(len(call.module.inputs))}, found {len(shapes)}",
                 place,
                 node=self.name,
             )
@@ -432,3 +432,7 @@ class Site(Reader):
             inside.add(requirement.under(values).within(self.name))
         outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in call.module.outputs)
         return BlockCall(call.module, values, outputs)
+
+
+def _counted(inputs: int) -> str:
+    return f"{inputs} input" + ("s" if inputs != 1 else "")

@@ -343,7 +343,8 @@ class Elaborator:
             place = definition.place(*output.path)
             reader = Reader(frame, "", ("outputs",), frame.names, "")
             try:
-                if not all(frame.test(test, place, frame.names) for test in output.tests):
+                around = definition.place(*output.path[:-1], key=True)
+                if not all(frame.test(test, around, frame.names) for test in output.tests):
                     continue
                 references = frame.resolve(output.source, place, frame.names)
                 if name and len(references) != 1:

@@ -174,7 +174,9 @@ class Frame:
         """A name with its braces filled."""
         return str(self.guard(place, lambda: template.fill(self.scope(names))))
 
-    def resolve(self, references: References, place: Place, names: Mapping[str, Any]) -> list[Reference]:
+    def resolve(
+        self, references: References, place: Place, names: Mapping[str, Any], node: str = ""
+    ) -> list[Reference]:
         """The references that an entry of ``from`` stands for."""
-        found: list[Reference] = self.guard(place, lambda: references.resolve(self.scope(names)))
+        found: list[Reference] = self.guard(place, lambda: references.resolve(self.scope(names)), node)
         return found

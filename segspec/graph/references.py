@@ -47,7 +47,7 @@ class Reader:
             many = isinstance(self._raw_at(("from",)), list)
             for index, references in enumerate(written.source):
                 place = self.place("from", index) if many else self.place("from")
-                resolved = self.frame.resolve(references, place, self.names)
+                resolved = self.frame.resolve(references, place, self.names, self.name)
                 found += [(self._earlier(reference, place), place) for reference in resolved]
         pairs = [self.tensor(reference, place) for reference, place in found]
         return [tensor for tensor, _ in pairs], [shape for _, shape in pairs]

@@ -92,9 +92,16 @@ def _text(value: Any) -> Any:
     return value.strip()
 
 
+def _given(value: Any) -> Any:
+    """What stands after a key, where leaving the key out would mean something."""
+    if value is None:
+        raise error("schema", "nothing stands after the key", "give it a value, or leave the key out")
+    return value
+
+
 def _test(key: str) -> Expression:
     """The condition of a key ``if CONDITION``."""
-    return Expression(key[len("if") :])
+    return Expression(key[len("if") :].strip())
 
 
 def _number(value: Any) -> Any:
@@ -200,7 +207,7 @@ class Input(Model):
 
     name: Annotated[Ref, Field(alias="<name>")]
     path: Annotated[tuple[str | int, ...], Field(alias="<path>")]
-    channels: AnyValue | None = None
+    channels: Annotated[AnyValue | None, BeforeValidator(_given)] = None
     doc: Text = ""
 
 
@@ -268,8 +275,8 @@ def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: tu
 class Node(Model):
     """What every node may have: what it reads, how often it is repeated, a comment."""
 
-    source: Annotated[Refs | None, Field(alias="from")] = None
-    repeat: AnyValue | None = None
+    source: Annotated[Refs | None, BeforeValidator(_given), Field(alias="from")] = None
+    repeat: Annotated[AnyValue | None, BeforeValidator(_given)] = None
     doc: Text = ""
 
     way: ClassVar[str]
