@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from segspec.cli import main
+from segspec.graph.elaborate import elaborate
 from segspec.parity import run
+from segspec.parity.sizes import default_sizes
+from segspec.parity.verify import BATCH
+from segspec.render.backend import backends, floors
+from segspec.spec.load import load
 
 FIELDS = {
     "spec": str,
@@ -184,3 +189,31 @@ def test_a_size_a_backend_cannot_compute_is_refused(frameworks, tmp_path, capsys
     frameworks("torch", "paddle")
     assert main(["verify", str(path), "--size=4x16"]) == 2
     assert "PaddlePaddle cannot compute" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("epsilon", ["1.0e-5", "1.0e-3"])
+def test_one_of_the_default_sizes_makes_resizing_exact(tmp_path, epsilon):
+    """Also where an op is a little coarse at every size, as normalisation with most epsilons is."""
+    path = tmp_path / "resizes.yaml"
+    path.write_text(
+        "segspec: 1\nname: resizes\ntitle: Resizes\ninputs:\n  image: {channels: 3}\nnodes:\n"
+        "  conv: {op: conv2d, out_channels: 2, kernel_size: 3}\n"
+        f"  norm: {{op: batch_norm2d, eps: {epsilon}}}\n  pool: {{op: max_pool2d, kernel_size: 3}}\n"
+        "  big: {op: resize, like: norm, mode: bilinear, align_corners: false}\noutputs: [big]\n"
+    )
+    graph = elaborate(load(str(path)), {}, "")
+    chosen = list(backends().values())
+    coarse = [
+        {item.op for item in floors(graph, chosen, *size, BATCH, training=True)}
+        for size in default_sizes(graph, chosen, BATCH)
+    ]
+    assert any("resize" not in ops for ops in coarse)
+
+
+@pytest.mark.parametrize("name", ["unet", "deeplabv3", "resnet"])
+def test_the_default_sizes_tell_height_from_width(name):
+    """Among them is one whose sides are not rounded alike when they are halved."""
+    graph = elaborate(load(name), {}, "")
+    sizes = default_sizes(graph, list(backends().values()), BATCH)
+    assert any(height % 2 != width % 2 for height, width in sizes)
+    assert any(height % 2 == width % 2 == 1 for height, width in sizes)
