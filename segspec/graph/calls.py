@@ -208,6 +208,8 @@ class Site(Reader):
                 given: Any = self.frame.fill(raw, place, self.names)
             else:
                 given = self.frame.evaluate(raw, place, self.names, where)
+            if kind.known and (symbols := symbols_of(given)):
+                raise NeedsValue(self.frame, symbols)
             try:
                 values[name] = kind.read(given)
             except ValueError as error:
@@ -224,6 +226,10 @@ class Site(Reader):
             op.validate()
         except ValueError as error:
             raise fail("attribute", f"{written.op}: {error}", place, node=where) from None
+        # A function's attributes stand in forward, where the constructor's parameters have no names.
+        called = not op.has_state and not path and written.repeat is None
+        if called and (symbols := symbols_of(list(values.values()))):
+            raise NeedsValue(self.frame, symbols)
         least, most = declared.inputs
         count = len(shapes) - len(extra)
         if not least <= count <= most:

@@ -13,7 +13,7 @@ from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST = 64, 49, 40, 56
+EVEN, ODD, STRIP, LEAST = 64, 49, 42, 56
 REACH = 640
 
 
@@ -21,7 +21,8 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     """An even size at which no op is coarse, an odd one, and a strip, each the nearest that is allowed.
 
     The strip is as wide as the largest dilation needs: on a smaller map a dilated kernel touches nothing
-    but its centre, and a wrong dilation could not be seen.
+    but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
+    rows taken for columns show.
     """
     squares = ((size, size) for size in range(EVEN, REACH))
     even = _first(graph, backends, batch, (size for size in squares if size[0] % 2 == 0), exact=True)

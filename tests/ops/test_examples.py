@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ from grid import Case, cases
 
 from segspec.graph.instances import at_size, instances, resolve
 from segspec.graph.model import Graph
-from segspec.ops import OPS, Op
 from segspec.ops.base import product
 from segspec.parity import run
 from segspec.parity.verify import LIMIT, relative
@@ -25,16 +23,7 @@ CASES = list(cases())
 MODES = ("eval", "train")
 GRADIENT_LIMIT = 1e-8
 
-UNREACHED = pytest.mark.xfail(reason="forward names a parameter that only the constructor has", strict=False)
-
-
-def _parameter(case: Case) -> Any:
-    stateful = OPS[case.op].slots is not Op.slots or OPS[case.op].stochastic
-    marks = [UNREACHED] if case.form == "parameters" and not stateful else []
-    return pytest.param(case, id=case.id, marks=marks)
-
-
-every_case = pytest.mark.parametrize("case", [_parameter(case) for case in CASES])
+every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
 @dataclass(frozen=True)
