@@ -106,13 +106,13 @@ class ResNet50(nn.Layer):
     https://arxiv.org/abs/1706.05587
 
     Args:
-        in_channels: channels of the image
         grid_rate: the dilation that multi_grid multiplies; 0 for stage 4's own
+        in_channels: channels of the image
 
     Shape: (N, in_channels, H, W) -> (N, 2048, ⌈H/8⌉, ⌈W/8⌉)
     """
 
-    def __init__(self, in_channels: int = 3, grid_rate: int = 0) -> None:
+    def __init__(self, grid_rate: int, in_channels: int = 3) -> None:
         super().__init__()
         self.conv1 = nn.Conv2D(in_channels, 64, kernel_size=7, stride=2, padding=3, bias_attr=False)
         self.bn1 = nn.BatchNorm2D(64)
@@ -279,7 +279,7 @@ class DeepLabV3(nn.Layer):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone = ResNet50(in_channels=in_channels, grid_rate=1)
+        self.backbone = ResNet50(1, in_channels=in_channels)
         self.aspp = ASPP(2048, channels, dropout=dropout, bias=bias)
         self.head = ConvBnRelu(channels, channels, bias=bias)
         self.classifier = nn.Conv2D(channels, num_classes, kernel_size=1)

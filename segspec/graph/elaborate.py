@@ -253,7 +253,8 @@ class Elaborator:
             if name in frame.parameters:
                 symbol = frame.parameters[name]
                 default = frame.actual[symbol] if frame.caller is None else parameter.default
-                required = parameter.required and frame.caller is not None
+                required = frame.caller is not None and (parameter.required or frame.contradicts(symbol, default))
+                default = None if required else default
                 arguments.append(Argument(name, symbol, parameter.type, default, required, parameter.doc))
         return Module(
             self._class_name(frame),

@@ -117,6 +117,20 @@ class Frame:
         if error.final or len(self.problems) > MAX_PROBLEMS:
             raise SpecError(self.problems)
 
+    def contradicts(self, symbol: Symbol, value: Any) -> bool:
+        """Whether a parameter of this value would have been decided otherwise than this call's was."""
+        given = {symbol: value}
+        for item in self.decisions:
+            try:
+                if (
+                    compare(item.operator, substitute(item.left, given), substitute(item.right, given))
+                    is not item.answer
+                ):
+                    return True
+            except Undecided:
+                continue
+        return False
+
     def shape_of(self, reference: str) -> Shape:
         """The shape of an input or of a node's one output."""
         if reference in self.inputs:
