@@ -288,13 +288,13 @@ def _check(options: argparse.Namespace) -> int:
 def _generate(options: argparse.Namespace) -> int:
     from segspec import files
     from segspec.render import render_all
-    from segspec.render.backend import problems
+    from segspec.render.check import refusals
 
     if options.check and options.stdout:
         raise fail("usage", "--check and --stdout do not go together")
     chosen = _chosen(options)
     graphs = list(_graphs(options))
-    found: list[Problem] = [problem for graph in graphs for problem in problems(graph, chosen)]
+    found: list[Problem] = [problem for graph in graphs for problem in refusals(graph, chosen)]
     if found:
         raise SpecError(found)
     wanted = [(graph, backend) for graph in graphs for backend in chosen]
@@ -316,7 +316,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from segspec.parity import report
     from segspec.parity.verify import BATCH, verify
-    from segspec.render.backend import problems
+    from segspec.render.check import refusals
 
     chosen = _chosen(options)
     if len(chosen) < 2:
@@ -326,7 +326,7 @@ def _verify(options: argparse.Namespace) -> int:
             remedy="give --backend twice, or leave it out",
         )
     graphs = list(_graphs(options))
-    found = [problem for graph in graphs for problem in problems(graph, chosen)]
+    found = [problem for graph in graphs for problem in refusals(graph, chosen)]
     if found:
         raise SpecError(found)
     rows = []

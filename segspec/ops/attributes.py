@@ -54,6 +54,10 @@ def _hints(owner: type) -> dict[str, Any]:
     return _HINTS[owner]
 
 
+LARGEST = 2**31 - 1
+"""The largest size that every framework can count to."""
+
+
 def whole(minimum: int | None) -> Callable[[Any], Number]:
     """A reader of whole numbers of at least ``minimum``."""
 
@@ -68,6 +72,8 @@ def whole(minimum: int | None) -> Callable[[Any], Number]:
             raise ValueError(f"expected a whole number, found {shown(value)}")
         if minimum is not None and bounds(value)[1] < minimum:
             raise ValueError(f"expected at least {minimum}, found {shown(value)}")
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError(f"expected at most {LARGEST:,}, found {shown(value)}")
         return value
 
     return read

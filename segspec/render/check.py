@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from segspec.errors import Problem, SpecError
 from segspec.graph.elaborate import elaborate
-from segspec.graph.instances import parameters
+from segspec.graph.instances import instances, parameters
+from segspec.graph.model import Graph, OpCall
 from segspec.graph.sizes import conflict, size_rule
-from segspec.render.backend import backends, problems
+from segspec.render.backend import Backend, backends, problems
+from segspec.render.source import _Renderer as Renderer
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
 
@@ -27,19 +29,38 @@ class Checked:
 def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> Checked:
     """Check a spec at one preset; raises :class:`SpecError` with every problem found."""
     graph = elaborate(definition, settings, preset)
-    found = problems(graph, list(backends().values()))
+    found = refusals(graph, list(backends().values()))
     count = parameters(graph)
     expected = _expected(definition, preset) if not settings else None
     if expected is not None and expected != count:
         path = ("expect", "presets", preset, "parameters") if preset else ("expect", "parameters")
         message = f"{graph.name} has {count:,} parameters, and the spec expects {expected:,}"
         found.append(Problem("expectation", message, definition.place(*path), "", "mend the spec, or the figure"))
-    if requirement := conflict(graph):
-        problem = requirement.problem()
-        found.append(replace(problem, code="size", message=f"no image size suits {graph.name}: {problem.message}"))
     if found:
         raise SpecError(found)
     return Checked(graph.name, count, str(size_rule(graph)))
+
+
+def refusals(graph: Graph, chosen: list[Backend]) -> list[Problem]:
+    """What keeps a graph from being generated for these backends."""
+    found = [*problems(graph, chosen), *_layerless(graph, chosen)]
+    if requirement := conflict(graph):
+        problem = requirement.problem()
+        found.append(replace(problem, code="size", message=f"no image size suits {graph.name}: {problem.message}"))
+    return found
+
+
+def _layerless(graph: Graph, chosen: list[Backend]) -> Iterator[Problem]:
+    """Elements of sequences that a backend has no layer for."""
+    for backend in chosen:
+        renderer = Renderer(graph, backend)
+        for instance in instances(graph):
+            if instance.inside and isinstance(instance.call, OpCall):
+                try:
+                    renderer.constructor(instance.call, graph.root)
+                except SpecError as error:
+                    for problem in error.problems:
+                        yield replace(problem, place=instance.node.place, node=instance.path)
 
 
 def _expected(definition: Definition, preset: str) -> int | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from segspec.errors import Place, Problem, SpecError, fail
+from segspec.errors import Place, Problem, SpecError, fail, shown
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 60
@@ -231,8 +231,8 @@ class _Composer:
             if pattern.fullmatch(event.value):
                 value = convert(event.value)
                 if isinstance(value, float) and not math.isfinite(value):
-                    problem = Problem("syntax", f"{event.value} is no finite number", place, "", "write one that is")
-                    self.problems.append(problem)
+                    message = f"{shown(event.value)} is no finite number"
+                    self.problems.append(Problem("syntax", message, place, "", "write one that is"))
                 return value
         return event.value
 
