@@ -38,17 +38,18 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
 def _first(
     graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size], *, exact: bool = False
 ) -> Size | None:
-    """The first size that is allowed; with ``exact``, one without coarse ops if there is any nearby."""
-    allowed: list[Size] = []
+    """The first size that is allowed; with ``exact``, of those nearby the one where ops are least coarse."""
+    allowed: list[tuple[float, Size]] = []
     for height, width in sizes:
         if refused(graph, backends, (height, width), batch):
             continue
-        if not exact or not floors(graph, backends, height, width, batch, training=True):
+        if not exact:
             return height, width
-        allowed.append((height, width))
-        if len(allowed) >= EVEN:
+        coarse = sum(item.limit for item in floors(graph, backends, height, width, batch, training=True))
+        allowed.append((coarse, (height, width)))
+        if not coarse or len(allowed) >= EVEN:
             break
-    return allowed[0] if allowed else None
+    return min(allowed)[1] if allowed else None
 
 
 def refused(graph: Graph, backends: list[Backend], size: Size, batch: int) -> object:

@@ -6,6 +6,8 @@ folded into one line and what is imported are computed here and in :mod:`segspec
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -100,11 +102,15 @@ class _Renderer:
         return template.render(context)
 
     def _command(self) -> str:
-        parts = ["segspec generate", self.graph.definition.name, "--backend", self.backend.name]
+        """The command that writes this module; a spec of one's own is named by its file."""
+        file = self.graph.definition.file.path
+        name = self.graph.definition.name if shown_name(file) != file.name else file.name
+        parts = ["segspec", "generate", name, "--backend", self.backend.name]
         if self.graph.preset:
             parts += ["--preset", self.graph.preset]
-        parts += [f"--set {name}={_setting(value)}" for name, value in self.graph.settings.items()]
-        return text.printable(" ".join(parts))
+        for key, value in self.graph.settings.items():
+            parts += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        return text.printable(shlex.join(parts))
 
     # --- classes ---------------------------------------------------------------------------------
 
@@ -190,10 +196,6 @@ def _signature(module: Module) -> list[str]:
         default = "" if argument.required else f" = {text.literal(text.value_of(argument.default))}"
         parts.append(f"{argument.name}: {argument.type}{default}")
     return parts
-
-
-def _setting(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value).replace(" ", "")
 
 
 def _macros(module: Any) -> list[str]:
