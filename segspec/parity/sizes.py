@@ -13,7 +13,7 @@ from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST = 64, 49, 42, 56
+EVEN, ODD, STRIP, LEAST = 64, 49, 41, 56
 REACH = 640
 
 
