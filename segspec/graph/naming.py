@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -50,4 +51,4 @@ def _suffix(choice: str, value: Any) -> str:
     if isinstance(value, bool):
         flag = choice.removesuffix(" != 0")
         return class_name(flag) if value and flag.isidentifier() else ""
-    return str(value) if isinstance(value, int | str) and str(value).isalnum() else ""
+    return str(value) if isinstance(value, int | str) and re.fullmatch("[A-Za-z0-9]{1,20}", str(value)) else ""
