@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,9 @@ FINE, DIFFERENT, WRONG = 0, 1, 2
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit status."""
     options = _parser().parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ⌈ or × is no reason to stop
     try:
         command: Callable[[argparse.Namespace], int] = options.command
         return command(options)
@@ -303,6 +307,8 @@ def _generate(options: argparse.Namespace) -> int:
         print("\n\n".join(sources), end="")
         return FINE
     paths = [options.output / backend.name / f"{graph.name}.py" for graph, backend in wanted]
+    if twice := next((path for path in paths if paths.count(path) > 1), None):
+        raise fail("usage", f"two networks would be written to {twice}", remedy="generate them into two folders")
     made = dict(zip(paths, sources, strict=True))
     if options.check:
         stale = files.differences(made)

@@ -44,7 +44,7 @@ def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None,
         values = root_values(definition, settings or {}, preset)
         root, modules = named(Elaborator().root(definition, values))
         graph = Graph(root, modules, values, dict(settings or {}), preset)
-        found += {problem.place: problem for problem in misfits(graph)}.values()
+        found += misfits(graph)
     except SpecError as error:
         raise SpecError([*found, *error.problems]) from None
     except (ArithmeticError, RecursionError):

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import Any
 
 from segspec.algebra.symbols import Sym, Symbol
-from segspec.errors import Problem, SpecError, fail, shown, suggest
+from segspec.errors import Place, Problem, SpecError, fail, shown, suggest
 from segspec.ops.attributes import whole
 from segspec.spec import models
 from segspec.spec.load import Definition
@@ -42,7 +42,7 @@ def root_values(definition: Definition, settings: Mapping[str, Any], preset: str
         if name in chosen:
             value, place = chosen[name], definition.place("presets", preset, name)
         if name in settings:
-            value = settings[name]
+            value, place = settings[name], Place(f"--set {name}")
         if value is None:
             problems.append(
                 Problem(
@@ -50,7 +50,7 @@ def root_values(definition: Definition, settings: Mapping[str, Any], preset: str
                     f"the parameter '{name}' has no value",
                     place,
                     "",
-                    "give it a default",
+                    f"write --set {name}=VALUE" if name in settings else "give it a default",
                 )
             )
             continue

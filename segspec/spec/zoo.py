@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segspec.errors import fail, suggest
+from segspec.errors import fail, shown, suggest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DATA = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
@@ -25,16 +25,14 @@ def find(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
         if path.is_file():
             return path
-        raise fail(
-            "unknown-spec",
-            f"there is no file {name}",
-            remedy="give a path to a .yaml file, or a name",
-        )
+        near = [str(other) for other in path.parent.glob("*.yaml")] if path.suffix else []
+        remedy = suggest(name, [*near, *networks()], what="specs")
+        raise fail("unknown-spec", f"there is no file {shown(name)}", remedy=remedy)
     known = networks()
     if name not in known:
         raise fail(
             "unknown-spec",
-            f"no spec is called '{name[:80]}'",
+            f"no spec is called {shown(name)}",
             remedy=suggest(name, known, what="specs"),
         )
     return known[name]
