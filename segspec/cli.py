@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return FINE
+    except OSError as error:
+        print(f"error[output]: {error.strerror or error}", file=sys.stderr)
+        return WRONG
     except KeyboardInterrupt:
         return 130
 

@@ -26,7 +26,8 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
         near = [str(other) for other in path.parent.glob("*.yaml")] if path.suffix else []
-        remedy = suggest(name, [*near, *networks()], what="specs")
+        known = [path.stem] if path.parent == Path() and path.stem in networks() else [*near, *networks()]
+        remedy = suggest(path.stem if len(known) == 1 else name, known, what="specs")
         raise fail("unknown-spec", f"there is no file {shown(name)}", remedy=remedy)
     known = networks()
     if name not in known:
