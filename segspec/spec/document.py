@@ -225,7 +225,7 @@ class _Composer:
     def _scalar(self, event: Any, place: Place) -> Any:
         if event.tag not in (None, "!"):
             raise fail("syntax", f"the tag {event.tag} has no meaning here", place, remedy="remove it")
-        if not event.implicit[0]:
+        if event.tag == "!" or not event.implicit[0]:
             return event.value
         for pattern, convert in _SCALARS:
             if pattern.fullmatch(event.value):

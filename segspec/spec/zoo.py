@@ -25,9 +25,11 @@ def find(name: str) -> Path:
     if path.suffix in (".yaml", ".yml") or path.parent != Path():
         if path.is_file():
             return path
-        near = [str(other) for other in path.parent.glob("*.yaml")] if path.suffix else []
-        known = [path.stem] if path.parent == Path() and path.stem in networks() else [*near, *networks()]
-        remedy = suggest(path.stem if len(known) == 1 else name, known, what="specs")
+        if path.parent == Path() and path.stem in networks():
+            remedy = f"did you mean '{path.stem}'?"
+        else:
+            near = path.parent.glob("*.yaml") if path.suffix else []
+            remedy = suggest(name, [*map(str, near), *networks()], what="specs")
         raise fail("unknown-spec", f"there is no file {shown(name)}", remedy=remedy)
     known = networks()
     if name not in known:
