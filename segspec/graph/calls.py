@@ -230,7 +230,10 @@ class Site(Reader):
         called = not op.has_state and not path and written.repeat is None
         if called and (symbols := symbols_of(list(values.values()))):
             raise NeedsValue(self.frame, symbols)
-        least, most = declared.inputs
+        if (path or written.repeat is not None) and len(op.outputs) > 1:
+            message = f"{written.op} has several outputs, so it cannot stand in a sequence"
+            raise fail("inputs", message, place, node=where, remedy="make it a node of its own")
+        least, most = op.takes
         count = len(shapes) - len(extra)
         if not least <= count <= most:
             wanted = str(least) if least == most else f"{least} or more"
@@ -240,7 +243,10 @@ class Site(Reader):
                 self.place(*path, "from") if written.source else place,
                 node=where,
             )
-        output = op.shape(tuple(shapes), Require(self.requirements, place, where))
+        require = Require(self.requirements, place, where)
+        outputs = op.shapes(tuple(shapes), require)
+        sized = [symbol for slot in op.slots(tuple(shapes)) for symbol in symbols_of(slot.shape) if symbol.size]
+        require.equal(len(sized), 0, "its weight would depend on the image's size", "pool to a fixed size before")
         slots = {slot.name for slot in op.slots(tuple(shapes)) if slot.trainable}
         for name in written.init:
             if name not in slots:
@@ -251,7 +257,7 @@ class Site(Reader):
                     node=where,
                     remedy=suggest(name, slots, what="its parameters") if slots else "",
                 )
-        return OpCall(op, tuple(shapes), (output,), tuple(written.init.items())), extra
+        return OpCall(op, tuple(shapes), outputs, tuple(written.init.items())), extra
 
     def _block(
         self,
@@ -407,7 +413,7 @@ class Site(Reader):
                         right,
                         f"the shared {old.name} has another shape for this input: {{right}} for {{left}}",
                     )
-            return replace(call, inputs=tuple(shapes), outputs=(call.op.shape(tuple(shapes), require),))
+            return replace(call, inputs=tuple(shapes), outputs=call.op.shapes(tuple(shapes), require))
         if isinstance(call, SequenceCall):
             elements: list[Call] = []
             for element in call.elements:

@@ -86,7 +86,7 @@ class Elaborator:
             if parameter.type in ("str", "list")
         }
         while True:
-            key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs))
+            key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs), _batches(inputs))
             frame = self._frame(definition, given, bound, caller)
             held = self.known.setdefault(key, [])
             try:
@@ -172,7 +172,8 @@ class Elaborator:
                     raise fail("attribute", f"channels: {error}", place) from None
             # A network's own inputs all have one size; those of a block each have their own.
             suffix = "" if index == 0 or frame.caller is None else f"_{name}"
-            frame.inputs[name] = self._input_shape(frame, shape, channels[name], suffix)
+            batch = N if _batches(inputs)[index : index + 1] in ((), (0,)) else Symbol(f"N_{name}", size=True)
+            frame.inputs[name] = self._input_shape(frame, shape, batch, channels[name], suffix)
         if len(names) == 1:
             frame.previous = names[0]
 
@@ -200,15 +201,15 @@ class Elaborator:
             None,
         )
 
-    def _input_shape(self, frame: Frame, shape: Shape | None, channels: Number, suffix: str) -> Shape:
-        axes: list[Number] = [number(N), channels]
+    def _input_shape(self, frame: Frame, shape: Shape | None, batch: Symbol, channels: Number, suffix: str) -> Shape:
+        axes: list[Number] = [number(batch), channels]
         rank = 4 if shape is None else len(shape)
         for index, letter in enumerate({3: "L", 4: "HW"}.get(rank, "ABCDEF"[: max(rank - 2, 0)])):
             symbol = Symbol(letter + suffix, size=True)
             axes.append(number(symbol))
             frame.actual[symbol] = shape[index + 2] if shape else number(symbol)
         if shape:
-            frame.actual[N] = shape[0]
+            frame.actual[batch] = shape[0]
         return tuple(axes)
 
     def _elaborate(self, frame: Frame, key: Any) -> Module:
@@ -409,6 +410,12 @@ class Elaborator:
 
 def _input_doc(definition: Definition, name: str) -> str:
     return next((item.doc for item in definition.block.inputs if item.name.text == name), "")
+
+
+def _batches(inputs: list[Shape | None]) -> tuple[int, ...]:
+    """For each input, the first that has its batch: a learned tensor's first axis is not the images'."""
+    found = [shape[0] if shape else None for shape in inputs]
+    return tuple(found.index(batch) for batch in found)
 
 
 def _frozen(value: Any) -> Any:

@@ -54,13 +54,7 @@ class Instance:
         slots = self.call.op.slots(self.call.inputs)
         own = dict(self.call.init)
         return tuple(
-            Slot(
-                slot.name,
-                resolve(slot.shape, self.values),
-                own.get(slot.name, slot.init),
-                slot.trainable,
-            )
-            for slot in slots
+            replace(slot, shape=resolve(slot.shape, self.values), init=own.get(slot.name, slot.init)) for slot in slots
         )
 
     def macs(self) -> Number:

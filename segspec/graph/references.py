@@ -8,9 +8,9 @@ from typing import Any
 from segspec.algebra.expressions import Reference
 from segspec.errors import Place, fail, suggest
 from segspec.graph.frame import Frame, Skipped
-from segspec.graph.model import ApplyCall, BlockCall, Node, SequenceCall, Tensor
+from segspec.graph.model import ApplyCall, BlockCall, Node, OpCall, SequenceCall, Tensor
 from segspec.graph.restrict import default_outputs
-from segspec.ops import Shape
+from segspec.ops import OPS, Shape
 from segspec.spec import models
 from segspec.spec.load import statements
 
@@ -31,6 +31,8 @@ class Reader:
         return self.frame.definition.place(*self.path, *more, key=key)
 
     def _sources(self, written: models.Node) -> tuple[list[Tensor], list[Shape]]:
+        if written.source is None and isinstance(written, models.OpNode) and OPS[written.op].inputs[1] == 0:
+            return [], []
         if written.source is None:
             if not self.previous:
                 known = ", ".join(self.frame.inputs)
@@ -121,6 +123,16 @@ class Reader:
 
     def _output_index(self, node: Node, reference: Reference, place: Place) -> int:
         call = node.call.call if isinstance(node.call, ApplyCall) else node.call
+        if isinstance(call, OpCall) and len(call.op.outputs) > 1:
+            if reference.output and reference.output not in call.op.outputs:
+                raise fail(
+                    "unknown-node",
+                    f"'{node.name}' has no output '{reference.output}'",
+                    place,
+                    node=self.name,
+                    remedy=suggest(reference.output, call.op.outputs, what="its outputs"),
+                )
+            return call.op.outputs.index(reference.output) if reference.output else 0
         if not isinstance(call, BlockCall):
             if reference.output:
                 raise fail(

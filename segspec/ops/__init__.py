@@ -3,12 +3,16 @@
 from segspec.ops import (
     activation,
     combination,
+    contraction,
     convolution,
+    elementwise,
     normalization,
     pooling,
+    reduction,
     regularization,
     reshaping,
     resizing,
+    tensors,
 )
 from segspec.ops.base import OPS, Op, Require, Shape, Slot
 
@@ -20,10 +24,14 @@ __all__ = [
     "Slot",
     "activation",
     "combination",
+    "contraction",
     "convolution",
+    "elementwise",
     "normalization",
     "pooling",
+    "reduction",
     "regularization",
     "reshaping",
     "resizing",
+    "tensors",
 ]

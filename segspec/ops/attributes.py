@@ -32,7 +32,14 @@ class Kind:
     known: bool = False
     """Whether the code's form depends on it, so that it must have a value when the code is written."""
 
+    named: bool = False
+    """Whether it is a mapping from names to values."""
+
+    plural: bool = False
+    """Whether it is a list of any length, which equal items do not shorten to one."""
+
     pads: ClassVar[str] = "one amount, [height, width] or [top, bottom, left, right]"
+    factors: ClassVar[str] = "a number or [height, width]"
 
 
 def kind_of(owner: type, name: str) -> Kind:
@@ -154,6 +161,39 @@ def _reference(value: Any) -> str:
     return str(value)
 
 
+def _sizes(value: Any) -> tuple[Number, ...]:
+    if not isinstance(value, list | tuple) or not value:
+        raise ValueError(f"expected a list of sizes, found {shown(value)}")
+    return tuple(whole(1)(item) for item in value)
+
+
+def _axes(value: Any) -> tuple[int, ...]:
+    axes = value if isinstance(value, list | tuple) else [value]
+    if not axes:
+        raise ValueError("expected an axis or a list of axes, found none")
+    return tuple(whole(None)(axis) for axis in axes)  # type: ignore[misc]  # known, so no symbol
+
+
+def _numbers(value: Any) -> Any:
+    """Numbers in lists of equal length, as tuples."""
+    if isinstance(value, list | tuple):
+        items = tuple(map(_numbers, value))
+        if not items or len({_lengths(item) for item in items}) > 1:
+            raise ValueError("expected numbers in lists of equal lengths")
+        return items
+    return float(_real()(value))  # type: ignore[arg-type]  # known, so no symbol
+
+
+def _lengths(value: Any) -> tuple[int, ...]:
+    return (len(value), *_lengths(value[0])) if isinstance(value, tuple) else ()
+
+
+def _lengths_by_name(value: Any) -> tuple[tuple[str, Number], ...]:
+    if not isinstance(value, dict):
+        raise ValueError(f"expected names and their lengths, found {shown(value)}")
+    return tuple((str(name), whole(1)(length)) for name, length in value.items())
+
+
 _LIST = Written | list[Written]
 
 Count: TypeAlias = Annotated[Number, Kind("a whole number of at least 1", whole(1))]
@@ -170,6 +210,15 @@ Pair: TypeAlias = Annotated[
 Margin: TypeAlias = Annotated[
     tuple[Number, Number], Kind("a whole number or [height, width]", _tuple(whole(0), 2), _LIST)
 ]
-Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_factor, 2), _LIST)]
+Factor: TypeAlias = Annotated[tuple[Number, Number], Kind(Kind.factors, _tuple(_factor, 2), _LIST)]
 Sides: TypeAlias = Annotated[tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)]
+Sizes: TypeAlias = Annotated[tuple[Number, ...], Kind("a list of sizes", _sizes, _LIST, plural=True)]
+Axes: TypeAlias = Annotated[
+    tuple[int, ...], Kind("an axis or a list of axes", _known(_axes), _LIST, known=True, plural=True)
+]
+Values: TypeAlias = Annotated[Any, Kind("numbers in nested lists", _known(_numbers), known=True, plural=True)]
+Lengths: TypeAlias = Annotated[
+    tuple[tuple[str, Number], ...], Kind("the lengths of axes by name", _lengths_by_name, named=True, plural=True)
+]
+Pattern: TypeAlias = Annotated[str, Kind("a pattern such as 'n c h w -> n (h w) c'", _reference, str, word=True)]
 Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]

@@ -31,22 +31,23 @@ class Require(Protocol):
 class Slot:
     """One tensor of an op's state, in its canonical layout (PyTorch's).
 
-    ``fan_in`` is what :mod:`segspec.weights` scales its draw by; a slot that is not ``trainable`` is a
-    statistic that training updates.
+    A slot that is not ``trainable`` is a statistic that training updates, or a tensor that a checkpoint
+    gives. ``itself`` marks the one tensor that a node *is*: its key is the node's path alone.
     """
 
     name: str
     shape: Shape
     init: Initializer
     trainable: bool = True
+    itself: bool = False
 
 
 class Op:
     """Base of every op: attributes as dataclass fields, meaning as methods.
 
-    ``inputs`` is the least and the greatest number of inputs; ``preserves_shape`` marks ops whose output
-    has their one input's shape; ``examples`` are the attributes its tests try, each with its inputs' shapes
-    where these are not the usual (2, 4, 9, 12).
+    ``inputs`` is the least and the greatest number of inputs, none for an op that *is* a tensor;
+    ``preserves_shape`` marks ops whose output has their one input's shape; ``examples`` are the attributes its
+    tests try, each with its inputs' shapes where these are not the usual (2, 4, 9, 12).
     """
 
     name: ClassVar[str]
@@ -64,6 +65,20 @@ class Op:
             return inputs[0]
         raise NotImplementedError(self.name)
 
+    @property
+    def takes(self) -> tuple[int, int]:
+        """The least and the greatest number of inputs with these attributes."""
+        return self.inputs
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs' names, the first what the op's own name means; one output needs no name."""
+        return ("",)
+
+    def shapes(self, inputs: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
+        """The shape of each output."""
+        return (self.shape(inputs, require),)
+
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
         """The op's parameters and statistics, in the order in which they are registered."""
         return ()
@@ -72,13 +87,18 @@ class Op:
         """Multiply-accumulates for one forward pass; counted, as is usual, for convolutions and matrix products."""
         return 0
 
-    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
-        """What constructors ask for beyond the attributes, such as ``in_channels``."""
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Any]:
+        """What the code asks for beyond the attributes, such as ``in_channels``."""
         return {}
 
     @property
+    def is_tensor(self) -> bool:
+        """Whether it reads nothing: it is a tensor that its class holds."""
+        return self.inputs[1] == 0
+
+    @property
     def has_state(self) -> bool:
-        """Whether it must be a submodule: it has weights, or behaves differently in training."""
+        """Whether it must be an attribute of its class: it has weights, or behaves differently in training."""
         return self.stochastic or type(self).slots is not Op.slots
 
     def attributes(self) -> dict[str, Any]:

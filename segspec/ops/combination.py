@@ -75,6 +75,11 @@ class Mul(Arithmetic):
     inputs: ClassVar = (2, _MANY)
 
 
+@op("div")
+class Div(Arithmetic):
+    """The first tensor divided by the second."""
+
+
 def _same_rank(left: Shape, right: Shape, require: Require) -> None:
     require.equal(len(left), len(right), f"the inputs have {len(left)} and {len(right)} axes")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from segspec.algebra.symbols import Number, Sym, maximum, symbols_of
-from segspec.ops.attributes import Count, Flag, Margin, Pair, Sides
+from segspec.algebra.symbols import Number, Sym, maximum
+from segspec.ops.attributes import Count, Flag, Margin, Natural, Pair, Sides
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
 from segspec.ops.initializers import FanInUniform
 
@@ -68,6 +68,44 @@ class Conv2d(Op):
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(output) * (inputs[0][1] // self.groups) * product(self.kernel_size)
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
+        return {"in_channels": inputs[0][1]}
+
+
+@op("conv1d")
+class Conv1d(Op):
+    """1-D cross-correlation of a zero-padded (N, C, L)."""
+
+    out_channels: Count
+    kernel_size: Count
+    stride: Count = 1
+    padding: Natural = 0
+    dilation: Count = 1
+    groups: Count = 1
+    bias: Flag = True
+
+    examples: ClassVar = (
+        {"out_channels": 6, "kernel_size": 1, "shape": [2, 4, 7]},
+        {"out_channels": 6, "kernel_size": 3, "stride": 2, "padding": 1, "bias": False, "shape": [2, 4, 12]},
+        {"out_channels": 6, "kernel_size": 3, "padding": 2, "dilation": 2, "groups": 2, "shape": [2, 4, 12]},
+    )
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        require.equal(len(inputs[0]), 3, f"expected (N, C, L), found {len(inputs[0])} axes")
+        n, c, length = (*inputs[0], 1, 1)[:3]
+        _divides(self.groups, c, "the input's channels", require)
+        _divides(self.groups, self.out_channels, "out_channels", require)
+        length = windows(length, self.kernel_size, self.stride, 2 * self.padding, self.dilation)
+        require.at_least(length, 1, "the kernel is larger than the padded input", "use more padding or a larger input")
+        return (n, self.out_channels, length)
+
+    def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
+        weight = (self.out_channels, inputs[0][1] // self.groups, self.kernel_size)
+        return (Slot("weight", weight, FanInUniform()), *_optional_bias(self.out_channels, self.bias))
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(output) * (inputs[0][1] // self.groups) * self.kernel_size
 
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
         return {"in_channels": inputs[0][1]}
@@ -142,8 +180,6 @@ class Linear(Op):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         require.at_least(len(inputs[0]), 2, "expected at least two axes (N, C)")
-        sized = sum(symbol.size for symbol in symbols_of(inputs[0][-1]))
-        require.equal(sized, 0, "its weight would depend on the image's size", "pool to a fixed size before")
         return (*inputs[0][:-1], self.out_features)
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:

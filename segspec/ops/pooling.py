@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from segspec.algebra.symbols import Number, ceil_div, minimum, show
-from segspec.ops.attributes import Margin, Pair, Switch
+from segspec.ops.attributes import Margin, Node, Pair, Switch
 from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.convolution import windows
 
@@ -52,10 +52,12 @@ class MaxPool2d(WindowPool):
     padding: Margin = (0, 0)
     dilation: Pair = (1, 1)
     ceil_mode: Switch = False
+    return_indices: Switch = False
 
     examples: ClassVar = (
         {"kernel_size": 2},
         {"kernel_size": 2, "stride": 2, "ceil_mode": True},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "return_indices": True},
         {"kernel_size": 3, "stride": 2, "padding": 1},
         {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
         {"kernel_size": [3, 2], "stride": [1, 2], "padding": [1, 0]},
@@ -63,6 +65,48 @@ class MaxPool2d(WindowPool):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         return self.pooled(inputs, require, self.dilation)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return ("maximum", "indices") if self.return_indices else ("maximum",)
+
+    def shapes(self, inputs: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
+        return (self.shape(inputs, require),) * len(self.outputs)
+
+
+@op("max_unpool2d")
+class MaxUnpool2d(Op):
+    """Put each value where the maximum was found, zeros elsewhere (Zeiler et al. 2011, Badrinarayanan et al. 2017).
+
+    Its inputs are the values and the ``indices`` of the pooling that is undone; kernel, stride and padding are
+    that pooling's. The output has the size of the node ``like``, what that pooling read.
+    """
+
+    kernel_size: Pair
+    stride: Pair | None = None
+    padding: Margin = (0, 0)
+    like: Node
+
+    inputs: ClassVar = (2, 2)
+    examples: ClassVar = (
+        {"kernel_size": 2, "like": "left"},
+        {"kernel_size": [2, 3], "stride": [2, 3], "padding": [0, 1], "like": "left"},
+        {"kernel_size": 3, "stride": 2, "padding": 1, "like": "left"},
+    )
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        n, c, h, w = map_of(inputs, require)
+        for axis, (size, other) in enumerate(zip(inputs[0], inputs[1], strict=False)):
+            name = ("batches", "channels", "heights", "widths")[axis]
+            require.equal(size, other, f"the values and the indices have different {name}: {{left}} and {{right}}")
+        _, _, *wanted = map_of(inputs, require, 2)
+        steps = self.kernel_size if self.stride is None else self.stride
+        for axis, (size, target) in enumerate(zip((h, w), wanted, strict=True)):
+            least = (size - 1) * steps[axis] - 2 * self.padding[axis] + self.kernel_size[axis] - target
+            message = "a pooling of this kernel, stride and padding does not make this size of that of 'like'"
+            require.at_least(steps[axis] - least, 1, message, "let like be what the pooling read")
+            require.at_least(steps[axis] + least, 1, message, "let like be what the pooling read")
+        return (n, c, *wanted)
 
 
 @op("avg_pool2d")

@@ -217,14 +217,15 @@ def _true(condition: Any, instance: Instance, *, training: bool = False) -> bool
 def _scope(instance: Instance, *, training: bool = False) -> Scope:
     """An op's attributes and sizes by name, as the conditions of ``backend.yaml`` see them."""
     assert isinstance(instance.call, OpCall)
-    n, _, *sizes = instance.inputs()[0]
-    names: dict[str, Any] = {"training": training, "count": product((n, *sizes))}
+    shapes = instance.inputs()
+    before = shapes[0] if shapes else instance.shapes()[0]
+    names: dict[str, Any] = {"training": training, "count": product((before[0], *before[2:]))}
     for name, value in instance.call.op.attributes().items():
         if isinstance(value, tuple):
-            names[name] = [substitute(item, instance.values) for item in value]
+            names[name] = [substitute(item, instance.values) if isinstance(item, Sym) else item for item in value]
         else:
             names[name] = value if value is None or isinstance(value, str) else substitute(value, instance.values)
-    for prefix, shape in (("in", instance.inputs()[0]), ("out", instance.shapes()[0])):
+    for prefix, shape in (("in", before), ("out", instance.shapes()[0])):
         names[f"{prefix}_size"] = list(shape[2:])
     return Scope(names, functions=FUNCTIONS_OF_FACTS)
 

@@ -10,6 +10,7 @@ from segspec.graph.instances import instances
 from segspec.graph.model import BlockCall, Graph, Module
 from segspec.graph.sizes import size_rule
 from segspec.ops import Shape
+from segspec.render.backend import backends
 from segspec.render.text import agreed, docstring, entry, paragraph, size_text, under
 from segspec.spec.models import Citation, Spec
 from segspec.spec.names import class_name
@@ -22,7 +23,8 @@ class Shapes:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.globals = {"F", "nn", "Tensor", "init_weights", "pad_to", "crop", "centre_crop"}
+        self.globals = {"F", "nn", "Tensor", "init_weights"}
+        self.globals |= {helper for backend in backends().values() for helper in backend.helpers}
         self.globals |= {module.name for module in graph.modules}
         rule = size_rule(graph)
         self.even = rule.height.period if rule.height == rule.width and rule.height.residues == (0,) else 1

@@ -83,6 +83,10 @@ class _Body:
         lines: list[str] = []
         for index, node in enumerate(nodes):
             following = nodes[index + 1] if index + 1 < len(nodes) else None
+            if isinstance(node.call, OpCall) and node.call.op.is_tensor:
+                tensor = Tensor(node.name)
+                self.names[tensor], self.shape[tensor] = self.express(node.call, node.name, []), node.call.outputs[0]
+                continue
             sources = [self._expression(tensor) for tensor in node.sources]
             taps = sorted({tensor.upto for tensor in self.uses if tensor.node == node.name and tensor.upto})
             if taps:
@@ -132,6 +136,10 @@ class _Body:
             others = {other.name for other in self.module.nodes}
             if wanted in self.taken | others:
                 wanted = f"{node.name}_{wanted}"
+        elif isinstance(node.call, OpCall) and tensor.output:
+            if not self.uses[tensor]:
+                return "_"
+            wanted = f"{node.name}_{node.call.op.outputs[tensor.output]}"
         while wanted in self.taken or wanted in self.shapes.globals or keyword.iskeyword(wanted):
             wanted += "_"
         self.taken.add(wanted)

@@ -9,6 +9,7 @@ import jinja2
 
 from segspec.graph.instances import instances
 from segspec.graph.model import Call, Graph, OpCall, SequenceCall
+from segspec.ops import OPS
 from segspec.ops.initializers import Initializer
 from segspec.render.backend import Backend
 from segspec.render.text import Code, docstring
@@ -25,6 +26,8 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
     rules = graph.definition.block.init if isinstance(graph.definition.block, Spec) else {}
     branches: dict[tuple[str, ...], list[str]] = {}
     for op, defaults in _defaults(graph).items():
+        if op in _TENSORS:
+            continue  # no layer of its own: its class's branch fills it
         chosen = {slot: rules.get(op, {}).get(slot, default) for slot, default in defaults.items()}
         own = backend.default_init.get(op, {})
         wanted = {slot: init for slot, init in chosen.items() if own.get(slot) != init}
@@ -34,13 +37,22 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
         lines = []
         for node in module.nodes:
             for path, call in _ops(node.call, f"{backend.instance}.{node.name}"):
-                lines += filler.lines(call.op.name, path, dict(call.init))
+                wanted = dict(call.init)
+                if call.op.is_tensor:
+                    # Made as zeros, so that these need not be set.
+                    slots = {slot.name: slot.init for slot in call.op.slots(())}
+                    wanted = {**slots, **rules.get(call.op.name, {}), **wanted}
+                    wanted = {name: init for name, init in wanted.items() if init.name != "zeros"}
+                lines += filler.lines(call.op.name, path, wanted)
         if lines:
             branches.setdefault(tuple(lines), []).append(module.name)
     if not branches:
         return None
     made = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
     return {"docstring": docstring([_summary(rules)], 4), "branches": made}
+
+
+_TENSORS = {name for name, op in OPS.items() if op.inputs[1] == 0}
 
 
 class _Filler:
@@ -60,7 +72,7 @@ class _Filler:
         if any(init.name == "fan_in_uniform" for init in wanted.values()):
             lines.append(str(self.macros.bound(op, f"{layer}.weight")))
         for slot, init in wanted.items():
-            tensor = f"{layer}.{self.backend.facts(op).state.get(slot, slot)}"
+            tensor = layer if op in _TENSORS else f"{layer}.{self.backend.facts(op).state.get(slot, slot)}"
             line = str(getattr(self.macros, init.name)(init, Code(tensor)))
             lines += [f"if {tensor} is not None:", f"    {line}"] if slot == "bias" else [line]
         return lines

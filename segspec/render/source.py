@@ -50,11 +50,14 @@ def _environment(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # what is rendered is Python, and every string in it comes through render.text
     )
-    environment.globals.update(call=text.call, code=text.Code, scaled=_scaled)
+    environment.globals.update(call=text.call, code=text.Code, scaled=_scaled, affine_of=text.affine)
     environment.filters.update(
         unless=text.unless,
         operand=text.operand,
         negative=lambda value: text.Code(f"-{text.operand(text.literal(value))}") if value != 0 else 0,
+        receiver=text.receiver,
+        lengths=text.lengths,
+        single=lambda value: value[0] if len(value) == 1 else value,
         pair=lambda value: value if isinstance(value, tuple | type(None)) else (value, value),
         tuple=tuple,
     )
@@ -116,9 +119,9 @@ class _Renderer:
 
     def _class(self, module: Module, initialises: bool) -> dict[str, Any]:
         attributes = [
-            {"name": node.name, "code": self.constructor(node.call, module)}
+            {"name": node.name, "code": self.constructor(node.call, module), "is_buffer": _is_buffer(node.call)}
             for node in module.nodes
-            if is_submodule(node.call)
+            if is_attribute(node.call)
         ]
         return {
             "name": module.name,
@@ -171,7 +174,9 @@ class _Renderer:
 
     def expression(self, call: Call, name: str, inputs: list[str]) -> text.Code:
         """The expression that computes a node from its inputs' expressions."""
-        if is_submodule(call):
+        if isinstance(call, OpCall) and call.op.is_tensor:
+            return text.Code(f"self.{name}")
+        if is_attribute(call):
             return text.call(f"self.{name}", *map(text.Code, inputs))
         assert isinstance(call, OpCall)
         return self._macro(call, inputs)
@@ -183,11 +188,16 @@ class _Renderer:
         return text.Code(str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip())
 
 
-def is_submodule(call: Call) -> bool:
-    """Whether a node is an attribute of its class; the others are calls of functions."""
+def is_attribute(call: Call) -> bool:
+    """Whether a node is an attribute of its class, a submodule or a tensor; the others are calls of functions."""
     if isinstance(call, OpCall):
         return call.op.has_state
     return isinstance(call, BlockCall | SequenceCall)
+
+
+def _is_buffer(call: Call) -> bool:
+    """Whether it is a tensor that is not learned, which frameworks have a method to register."""
+    return isinstance(call, OpCall) and call.op.is_tensor and not any(slot.trainable for slot in call.op.slots(()))
 
 
 def _signature(module: Module) -> list[str]:

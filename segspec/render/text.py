@@ -70,6 +70,28 @@ def operand(code: str) -> str:
     return f"({code})" if isinstance(ast.parse(code, mode="eval").body, ast.BinOp | ast.IfExp) else code
 
 
+def receiver(code: str) -> Code:
+    """Code whose method is called: in parentheses where it is an operation."""
+    body = ast.parse(code, mode="eval").body
+    return Code(code if isinstance(body, ast.Name | ast.Call | ast.Attribute | ast.Subscript) else f"({code})")
+
+
+def affine(x: str, scale: Any, shift: Any) -> Code:
+    """The code of scale · x + shift as a person writes it; ``x`` is an operand."""
+    if shift and scale == -1:
+        return Code(f"{literal(shift)} - {x}")
+    product = x if scale == 1 else f"-{x}" if scale == -1 else f"{literal(scale)} * {x}"
+    return Code(f"{product} {'+' if shift > 0 else '-'} {literal(abs(shift))}" if shift else product)
+
+
+def lengths(sizes: list[Any], like: str) -> Any:
+    """The lengths that an axis is split into, of which h and w are those of another map."""
+    if sizes == ["h", "w"]:
+        return Code(f"{like}.shape[-2:]")
+    named = {"h": f"{like}.shape[-2]", "w": f"{like}.shape[-1]"}
+    return [Code(named[size]) if isinstance(size, str) else size for size in sizes]
+
+
 def value_of(value: Any) -> Any:
     """An attribute's value for a template: symbolic numbers as code, equal pairs as one number."""
     if isinstance(value, tuple):

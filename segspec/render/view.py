@@ -25,8 +25,10 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
         kind = kind_of(type(op), name)
         if kind.expected == Kind.pads:
             view.update(_sides(name, value))
-        elif name == "scale":
+        elif kind.expected == Kind.factors:
             view.update(_scale(value))
+        elif kind.plural:
+            view[name] = _listed(value)
         else:
             view[name] = value_of(value)
     view |= {name: value_of(value) for name, value in op.derived(call.inputs).items()}
@@ -35,6 +37,11 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
     scope = Scope(op.attributes())
     view |= {name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()}
     return view
+
+
+def _listed(value: Any) -> Any:
+    """Nested tuples as lists of any length."""
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value_of(value)
 
 
 def _sides(name: str, value: tuple[Number, ...] | None) -> dict[str, Any]:

@@ -335,7 +335,7 @@ def _attribute(kind: Kind, required: bool) -> Any:
 
 def _literal(kind: Kind) -> Any:
     def read(raw: Any) -> Template | Value:
-        if isinstance(raw, dict) or raw is None or (kind.word and not isinstance(raw, str)):
+        if isinstance(raw, dict) is not kind.named or raw is None or (kind.word and not isinstance(raw, str)):
             raise error("schema", f"expected {kind.expected}, found {shown(raw)}")
         return Template(raw) if kind.word else Value(raw)
 

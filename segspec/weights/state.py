@@ -38,7 +38,7 @@ def entries(graph: Graph) -> list[Entry]:
             for slot in instance.slots():
                 shape = tuple(map(whole, slot.shape))
                 if all(shape):  # a bias that a flag leaves out has no elements
-                    name = f"{instance.path}.{slot.name}"
+                    name = instance.path if slot.itself else f"{instance.path}.{slot.name}"
                     scaled = (id(instance.node), instance.inside) in normalised
                     found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable, scaled))
     return found
@@ -71,7 +71,8 @@ def placement(graph: Graph, backend: Backend) -> list[dict[str, Any]]:
     placed = []
     for entry in entries(graph):
         facts = backend.facts(entry.op)
-        key = entry.name.removesuffix(entry.slot) + facts.state.get(entry.slot, entry.slot)
+        name = facts.state.get(entry.slot)
+        key = entry.name.removesuffix(entry.slot) + name if name else entry.name
         transposed = entry.slot in facts.transposed
         placed.append({"name": entry.name, "key": key, "transposed": transposed, "trainable": entry.trainable})
     return placed

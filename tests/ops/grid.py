@@ -25,6 +25,15 @@ NO_LAYER = {
     "add": "several inputs",
     "sub": "several inputs",
     "mul": "several inputs",
+    "div": "several inputs",
+    "einsum": "several inputs",
+    "max_unpool2d": "several inputs",
+    "max_pool2d with indices": "several outputs",
+    "parameter": "no input",
+    "buffer": "no input",
+    **dict.fromkeys(("exp", "square", "affine", "sum", "mean", "amax", "normalize"), "no framework has a layer of it"),
+    "rearrange": "no framework has a layer of it",
+    "coordinates": "no framework has a layer of it",
     "pad_to": "the size of another node",
     "resize to a node's size": "the size of another node",
     "resize by a fraction": "a size computed from the input's",
@@ -83,7 +92,11 @@ class Case:
             inputs[name] = {"channels": shape[1]}
             read.append(_shaped(nodes, name, shape, self.size))
         attributes = self.attributes
-        if "like" in attributes:
+        if self.op == "max_unpool2d":
+            window = {name: value for name, value in attributes.items() if name != "like"}
+            nodes["pool"] = {"op": "max_pool2d", "from": read, **window, "return_indices": True}
+            read = ["pool", "pool.indices"]
+        elif "like" in attributes:
             attributes["like"] = read.pop()
         elif len(read) > 1:
             read = [read[index % 2] for index in range(self.inputs)]
@@ -92,7 +105,13 @@ class Case:
         node: dict[str, Any] = {"op": self.op, **attributes}
         if self.form == "layer":
             node = {"sequence": [node]}
-        nodes["result"] = {**node, "from": read}
+        if OPS[self.op].inputs[1]:
+            nodes["result"] = {**node, "from": read}
+        else:
+            nodes["result"] = node
+            nodes["used"] = {"op": "mul", "from": [*read, "result"]}
+        if self.op == "coordinates":  # which depend on no value
+            nodes["used"] = {"op": "concat", "from": [*read, "result"]}
         return {
             "segspec": 1,
             "name": "example",
@@ -100,7 +119,7 @@ class Case:
             "params": params,
             "inputs": inputs,
             "nodes": nodes,
-            "outputs": ["result"],
+            "outputs": [list(nodes)[-1]],
         }
 
     def write(self, folder: Path) -> Path:
@@ -147,7 +166,8 @@ def cases() -> Iterator[Case]:
     """The whole grid, by op, example and form."""
     for name, op in OPS.items():
         for index, example in enumerate(op.examples):
-            counts = (2, 3) if op.inputs[1] > 2 else (2,) if op.inputs[0] == 2 else (1,)
+            pair = "other" in example and "like" not in example
+            counts = (2, 3) if op.inputs[0] == 2 < op.inputs[1] else (2,) if pair else (1,)
             for count in counts:
                 yield Case(name, index, "node", count)
             if layer(name, example):
@@ -160,6 +180,8 @@ def layer(op: str, example: Mapping[str, Any]) -> bool:
     """Whether an example can stand in a sequence."""
     if op == "resize":
         return "like" not in example and float(example.get("scale", 1)).is_integer()
+    if op == "max_pool2d":
+        return "return_indices" not in example
     return op not in NO_LAYER
 
 
@@ -171,7 +193,8 @@ def _liftable(op: str, example: Mapping[str, Any]) -> list[str]:
         if name not in ("shape", "other")
         and not kind_of(OPS[op], name).known
         and not kind_of(OPS[op], name).word
-        and not (name == "scale" and isinstance(value, float))
+        and not isinstance(value, dict)
+        and not (op == "resize" and name == "scale" and isinstance(value, float))
     ]
 
 

@@ -120,6 +120,8 @@ def test_every_example_is_written(name: str, case: Case, sources: dict[tuple[str
 
 def _attributes(tree: ast.Module) -> Iterator[str]:
     for item in ast.walk(tree):
+        if isinstance(item, ast.Call) and ast.unparse(item.func) == "self.register_buffer":
+            yield ast.literal_eval(item.args[0])
         if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Attribute):
             target = item.targets[0]
             if isinstance(target.value, ast.Name) and target.value.id == "self" and target.attr != "sides":
@@ -138,12 +140,19 @@ def test_what_cannot_stand_in_a_sequence_says_so(name: str, op: str, example: An
     written = {key: value for key, value in example.items() if key not in ("shape", "other", "offset")}
     if "like" in written:
         written["like"] = "x"
+    before = _rank(len(example.get("shape", (2, 4, 9, 12))))
+    nodes = {"a": {"op": "relu", "from": "x"}, **before, "y": {"sequence": [{"op": op, **written}]}}
     with pytest.raises(SpecError) as raised:
-        render(network({"a": {"op": "relu", "from": "x"}, "y": {"sequence": [{"op": op, **written}]}}), backend(name))
+        render(network(nodes, channels=4), backend(name))
     (problem,) = raised.value.problems
     assert problem.code in ("refused", "inputs")
     if problem.code == "refused":
         assert problem.remedy == "make it a node of its own"
+
+
+def _rank(axes: int) -> dict[str, Any]:
+    """What makes a tensor of as many axes of a map."""
+    return {"flat": {"op": "flatten", "start_dim": axes - 1}} if axes < 4 else {}
 
 
 def test_the_list_of_what_cannot_stand_in_a_sequence() -> None:

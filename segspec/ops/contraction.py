@@ -1,0 +1,68 @@
+"""Sums of products over named axes."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from segspec.algebra.symbols import Number
+from segspec.ops.attributes import Pattern
+from segspec.ops.base import Op, Require, Shape, op, product
+from segspec.ops.patterns import parse
+
+
+@op("einsum")
+class Einsum(Op):
+    """Multiply tensors and sum over every axis that the output lacks: ``n s h w, n k h w -> n s k``."""
+
+    equation: Pattern
+
+    inputs: ClassVar = (1, 8)
+    examples: ClassVar = (
+        {"equation": "n c h w -> n h"},
+        {"equation": "n c h w, n k h w -> n c k", "other": [2, 3, 9, 12]},
+        {"equation": "n row col, n col depth -> n depth row", "shape": [2, 4, 7], "other": [2, 7, 3]},
+        {"equation": "n c h w, n k h w -> n c k h w", "other": [2, 3, 9, 12]},
+    )
+
+    def validate(self) -> None:
+        pattern = parse(self.equation)
+        if any(len(group) != 1 for axes in (*pattern.inputs, pattern.output) for group in axes):
+            raise ValueError("an equation names every axis by itself: join or split axes with rearrange")
+        if len(pattern.names) > len(_LETTERS):
+            raise ValueError(f"an equation has at most {len(_LETTERS)} axes")
+
+    @property
+    def takes(self) -> tuple[int, int]:
+        count = len(parse(self.equation).inputs)
+        return count, count
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        sizes = self._sizes(inputs, require)
+        return tuple(sizes.get(group[0], 1) for group in parse(self.equation).output)
+
+    def _sizes(self, inputs: tuple[Shape, ...], require: Require | None = None) -> dict[str, Number]:
+        sizes: dict[str, Number] = {}
+        pattern = parse(self.equation)
+        for axes, shape in zip(pattern.inputs, inputs, strict=False):
+            if require:
+                names = " ".join(name for (name,) in axes)
+                require.equal(len(shape), len(axes), f"'{names}' is {len(axes)} axes, and the input has {len(shape)}")
+            for (name,), size in zip(axes, shape, strict=False):
+                if require and name in sizes:
+                    require.equal(sizes[name], size, f"the inputs differ in '{name}': {{left}} and {{right}}")
+                sizes.setdefault(name, size)
+        return sizes
+
+    def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
+        return product(tuple(self._sizes(inputs).values()))
+
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, str]:
+        """The equation in letters, as the frameworks want it: an axis keeps its name if that is one."""
+        pattern = parse(self.equation)
+        spare = iter(letter for letter in _LETTERS if letter not in pattern.names)
+        letters = {name: name if len(name) == 1 else next(spare) for name in pattern.names}
+        sides = ["".join(letters[name] for (name,) in axes) for axes in (*pattern.inputs, pattern.output)]
+        return {"letters": f"{', '.join(sides[:-1])} -> {sides[-1]}"}
+
+
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"

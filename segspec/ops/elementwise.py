@@ -1,0 +1,38 @@
+"""Functions of each element by itself that are no activations."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from segspec.ops.attributes import Real
+from segspec.ops.base import Op, op
+
+
+class Elementwise(Op):
+    """An op whose output has its input's shape."""
+
+    preserves_shape: ClassVar = True
+
+
+@op("exp")
+class Exp(Elementwise):
+    """e to the power of each element."""
+
+
+@op("square")
+class Square(Elementwise):
+    """Each element times itself."""
+
+
+@op("affine")
+class Affine(Elementwise):
+    """scale · x + shift, with numbers that are not learned."""
+
+    scale: Real = 1
+    shift: Real = 0
+
+    examples: ClassVar = ({"scale": -0.5}, {"scale": 2, "shift": 1}, {"scale": -1, "shift": 0.5}, {"shift": 3})
+
+    def validate(self) -> None:
+        if (self.scale, self.shift) == (1, 0):
+            raise ValueError("say scale, shift or both")
