@@ -32,6 +32,9 @@ class Kind:
     known: bool = False
     """Whether the code's form depends on it, so that it must have a value when the code is written."""
 
+    reference: bool = False
+    """Whether it names a node, which comes after the op's own inputs."""
+
     pads: ClassVar[str] = "one amount, [height, width] or [top, bottom, left, right]"
 
 
@@ -172,4 +175,4 @@ Margin: TypeAlias = Annotated[
 ]
 Factor: TypeAlias = Annotated[tuple[Number, Number], Kind("a number or [height, width]", _tuple(_factor, 2), _LIST)]
 Sides: TypeAlias = Annotated[tuple[Number, Number, Number, Number], Kind(Kind.pads, _sides(whole(0)), _LIST)]
-Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]
+Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True, reference=True)]

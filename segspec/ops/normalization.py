@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number, maximum
 from segspec.ops.attributes import Positive, Probability, Switch
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op
 from segspec.ops.initializers import Ones, Zeros
+from segspec.ops.reach import pointwise
 
 
 @op("batch_norm2d")
@@ -23,6 +24,7 @@ class BatchNorm2d(Op):
     affine: Switch = True
 
     preserves_shape: ClassVar = True
+    reach = pointwise  # outside training
     examples: ClassVar = (
         {},
         {"eps": 1e-3, "momentum": 0.03},

@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number, ceil_div, minimum, show
 from segspec.ops.attributes import Margin, Pair, Switch
 from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.convolution import windows
+from segspec.ops.reach import Along, Reach, whole_image, window
 
 
 class WindowPool(Op):
@@ -42,6 +43,10 @@ class WindowPool(Op):
             sizes.append(count)
         return (n, c, *sizes)
 
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.steps[axis], self.padding[axis])
+
 
 @op("max_pool2d")
 class MaxPool2d(WindowPool):
@@ -63,6 +68,10 @@ class MaxPool2d(WindowPool):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         return self.pooled(inputs, require, self.dilation)
+
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.steps[axis], self.padding[axis], self.dilation[axis])
 
 
 @op("avg_pool2d")
@@ -102,6 +111,7 @@ class AdaptivePool(Op):
 
     output_size: Pair
 
+    reach = whole_image
     examples: ClassVar = ({"output_size": 1}, {"output_size": [3, 5]}, {"output_size": 16})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
@@ -125,6 +135,8 @@ class AdaptiveMaxPool2d(AdaptivePool):
 
 class GlobalPool(Op):
     """Pooling over the whole map, to 1×1."""
+
+    reach = whole_image
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, c, _, _ = map_of(inputs, require)

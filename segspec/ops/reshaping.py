@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from segspec.ops.attributes import Axis
 from segspec.ops.base import Op, Require, Shape, axis_of, op, product
+from segspec.ops.reach import whole_image
 
 
 @op("flatten")
@@ -13,6 +14,8 @@ class Flatten(Op):
     """Join all axes from ``start_dim`` on into one."""
 
     start_dim: Axis = 1
+
+    reach = whole_image
 
     examples: ClassVar = ({}, {"start_dim": 2})
 
