@@ -348,8 +348,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _show(options: argparse.Namespace) -> int:
-    from segspec.draw.summary import lines, summary
-    from segspec.graph.sizes import nearest_size, size_problem, size_rule
+    from segspec.draw.summary import as_dict, summary
+    from segspec.graph.sizes import nearest_size, size_problem
 
     (graph,) = _graphs(options)
     size = options.size or nearest_size(graph, 512)
@@ -358,20 +358,7 @@ def _show(options: argparse.Namespace) -> int:
     if problem:
         raise SpecError(problem)
     if options.json:
-        nodes = [{**vars(line), "shapes": list(line.shapes)} for line in lines(graph, size, options.depth)]
-        top = lines(graph, size, 1)
-        totals = {
-            "parameters": sum(line.parameters for line in top),
-            "macs": sum(line.macs for line in top),
-        }
-        held = {
-            "name": graph.name,
-            "size": f"{size[0]}x{size[1]}",
-            "sizes": str(size_rule(graph)),
-            **totals,
-            "nodes": nodes,
-        }
-        print(json.dumps(held, indent=2))
+        print(json.dumps(as_dict(graph, size, options.depth), indent=2))
     else:
         print(summary(graph, size, options.depth))
     return FINE

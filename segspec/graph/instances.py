@@ -9,7 +9,7 @@ from typing import Any
 from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
 from segspec.errors import Problem
 from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, H, Module, N, Node, OpCall, SequenceCall, W
-from segspec.ops import Shape, Slot
+from segspec.ops import Op, Shape, Slot
 from segspec.ops.attributes import kind_of
 from segspec.ops.base import product
 
@@ -124,15 +124,9 @@ def misfits(graph: Graph) -> Iterator[Problem]:
             continue
         op = instance.call.op
         values: dict[str, Any] = {}
-        for name, written in op.attributes().items():
-            if not symbols_of(written):
-                continue
-            items = written if isinstance(written, tuple) else (written,)
-            found = [substitute(item, instance.values) for item in items]
-            if isinstance(written, Sym) and {symbol.high for symbol in symbols_of(written)} == {1}:
-                found = [bool(item) for item in found]
+        for name, found in _settled_attributes(op, instance.values):
             try:
-                values[name] = kind_of(type(op), name).read(found if isinstance(written, tuple) else found[0])
+                values[name] = kind_of(type(op), name).read(found)
             except ValueError as error:
                 yield Problem("attribute", f"{name}: {error}", instance.node.place, instance.path)
         if values:
@@ -140,3 +134,21 @@ def misfits(graph: Graph) -> Iterator[Problem]:
                 replace(op, **values).validate()  # type: ignore[type-var]
             except ValueError as error:
                 yield Problem("attribute", f"{op.name}: {error}", instance.node.place, instance.path)
+
+
+def settled(op: Op, values: Values) -> Op:
+    """The op with the attributes that it has at these values of its symbols."""
+    found = {name: kind_of(type(op), name).read(value) for name, value in _settled_attributes(op, values)}
+    return replace(op, **found) if found else op  # type: ignore[type-var]
+
+
+def _settled_attributes(op: Op, values: Values) -> Iterator[tuple[str, Any]]:
+    """The attributes that depend on symbols, at these values."""
+    for name, written in op.attributes().items():
+        if not symbols_of(written):
+            continue
+        items = written if isinstance(written, tuple) else (written,)
+        found: list[Any] = [substitute(item, values) for item in items]
+        if isinstance(written, Sym) and {symbol.high for symbol in symbols_of(written)} == {1}:
+            found = [bool(item) for item in found]
+        yield name, found if isinstance(written, tuple) else found[0]

@@ -7,12 +7,14 @@ from typing import Annotated, ClassVar
 from segspec.ops.attributes import Axis, Count, Real, choice
 from segspec.ops.base import Op, Require, Shape, Slot, axis_of, op
 from segspec.ops.initializers import Constant
+from segspec.ops.reach import Along, Reach, over, pointwise
 
 
 class Activation(Op):
     """An op whose output has its input's shape."""
 
     preserves_shape: ClassVar = True
+    reach = pointwise
 
 
 @op("relu")
@@ -71,6 +73,9 @@ class Softmax(Activation):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         axis_of(inputs[0], self.dim, require)
         return inputs[0]
+
+    def reach(self, along: Along) -> Reach:
+        return over(along, [self.dim])
 
 
 @op("hard_swish")

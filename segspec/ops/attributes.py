@@ -38,6 +38,9 @@ class Kind:
     plural: bool = False
     """Whether it is a list of any length, which equal items do not shorten to one."""
 
+    reference: bool = False
+    """Whether it names a node, which comes after the op's own inputs."""
+
     pads: ClassVar[str] = "one amount, [height, width] or [top, bottom, left, right]"
     factors: ClassVar[str] = "a number or [height, width]"
 
@@ -221,4 +224,4 @@ Lengths: TypeAlias = Annotated[
     tuple[tuple[str, Number], ...], Kind("the lengths of axes by name", _lengths_by_name, named=True, plural=True)
 ]
 Pattern: TypeAlias = Annotated[str, Kind("a pattern such as 'n c h w -> n (h w) c'", _reference, str, word=True)]
-Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True)]
+Node: TypeAlias = Annotated[str, Kind("a node's name", _reference, str, word=True, reference=True)]

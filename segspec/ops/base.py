@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, dataclass_transf
 
 from segspec.algebra.symbols import Number
 from segspec.ops.initializers import Initializer
+from segspec.ops.reach import Along, Reach
 
 Shape: TypeAlias = "tuple[Number, ...]"
 """The sizes of a tensor's axes, batch first and channels second: (N, C, H, W) for a map."""
@@ -87,6 +88,13 @@ class Op:
         """Multiply-accumulates for one forward pass; counted, as is usual, for convolutions and matrix products."""
         return 0
 
+    def reach(self, along: Along) -> Reach:
+        """Which elements of its inputs an output element reads: ``reach = pointwise`` or ``whole_image``, or a window.
+
+        Every op says so; the attributes have values when it is asked.
+        """
+        raise NotImplementedError(self.name)
+
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Any]:
         """What the code asks for beyond the attributes, such as ``in_channels``."""
         return {}
@@ -117,6 +125,8 @@ def op(name: str) -> Callable[[_T], _T]:
     """Declare an op: make its class a frozen dataclass and enter it in :data:`OPS`."""
 
     def enter(declared: _T) -> _T:
+        if declared.reach is Op.reach:
+            raise TypeError(f"the op {name} does not say how it moves the receptive field: reach = pointwise, for one")
         made: _T = dataclass(frozen=True, kw_only=True)(declared)  # type: ignore[assignment]
         made.name = name
         OPS[name] = made

@@ -7,6 +7,7 @@ from typing import ClassVar
 from segspec.algebra.symbols import Number
 from segspec.ops.attributes import Axis
 from segspec.ops.base import Op, Require, Shape, axis_of, op
+from segspec.ops.reach import Along, Reach, over, pointwise
 
 _AXES = {0: "batch", 1: "channels", 2: "height", 3: "width"}
 _MANY = 1_000
@@ -23,6 +24,9 @@ class Concat(Op):
         {"other": [2, 3, 9, 12]},
         {"dim": 2, "other": [2, 4, 3, 12]},
     )
+
+    def reach(self, along: Along) -> Reach:
+        return over(along, [self.dim])
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         first = inputs[0]
@@ -41,6 +45,7 @@ class Arithmetic(Op):
     """Element by element; an axis of size 1 is repeated to the other's size."""
 
     inputs: ClassVar = (2, 2)
+    reach = pointwise
     examples: ClassVar = ({"other": [2, 4, 9, 12]}, {"other": [2, 4, 1, 1]})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:

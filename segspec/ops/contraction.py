@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number
 from segspec.ops.attributes import Pattern
 from segspec.ops.base import Op, Require, Shape, op, product
 from segspec.ops.patterns import parse
+from segspec.ops.reach import Along, Reach, named
 
 
 @op("einsum")
@@ -52,6 +53,10 @@ class Einsum(Op):
                     require.equal(sizes[name], size, f"the inputs differ in '{name}': {{left}} and {{right}}")
                 sizes.setdefault(name, size)
         return sizes
+
+    def reach(self, along: Along) -> Reach:
+        pattern = parse(self.equation)
+        return named(pattern.inputs[along.input], pattern.output)
 
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(tuple(self._sizes(inputs).values()))

@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number, Sym, maximum
 from segspec.ops.attributes import Count, Flag, Margin, Natural, Pair, Sides
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op, product
 from segspec.ops.initializers import FanInUniform
+from segspec.ops.reach import POINTWISE, WHOLE, Along, Reach, spread, whole_image, window
 
 
 def windows(size: Number, kernel: Number, stride: Number, padding: Number, dilation: Number) -> Number:
@@ -69,6 +70,10 @@ class Conv2d(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(output) * (inputs[0][1] // self.groups) * product(self.kernel_size)
 
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.stride[axis], self.padding[2 * axis], self.dilation[axis])
+
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
         return {"in_channels": inputs[0][1]}
 
@@ -99,6 +104,9 @@ class Conv1d(Op):
         length = windows(length, self.kernel_size, self.stride, 2 * self.padding, self.dilation)
         require.at_least(length, 1, "the kernel is larger than the padded input", "use more padding or a larger input")
         return (n, self.out_channels, length)
+
+    def reach(self, along: Along) -> Reach:
+        return POINTWISE if self.kernel_size == 1 else WHOLE
 
     def slots(self, inputs: tuple[Shape, ...]) -> tuple[Slot, ...]:
         weight = (self.out_channels, inputs[0][1] // self.groups, self.kernel_size)
@@ -161,6 +169,10 @@ class ConvTranspose2d(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(inputs[0]) * (self.out_channels // self.groups) * product(self.kernel_size)
 
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return spread(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])
+
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Number]:
         return {"in_channels": inputs[0][1]}
 
@@ -171,6 +183,8 @@ class Linear(Op):
 
     out_features: Count
     bias: Flag = True
+
+    reach = whole_image
 
     examples: ClassVar = (
         {"out_features": 5, "shape": [2, 7]},

@@ -6,12 +6,14 @@ from typing import ClassVar
 
 from segspec.ops.attributes import Real
 from segspec.ops.base import Op, op
+from segspec.ops.reach import pointwise
 
 
 class Elementwise(Op):
     """An op whose output has its input's shape."""
 
     preserves_shape: ClassVar = True
+    reach = pointwise
 
 
 @op("exp")

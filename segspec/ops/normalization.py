@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number, maximum
 from segspec.ops.attributes import Axis, Positive, Probability, Switch
 from segspec.ops.base import Op, Require, Shape, Slot, axis_of, map_of, op
 from segspec.ops.initializers import Ones, Zeros
+from segspec.ops.reach import Along, Reach, over, pointwise
 
 
 class BatchNorm(Op):
@@ -20,6 +21,7 @@ class BatchNorm(Op):
     affine: Switch
 
     preserves_shape: ClassVar = True
+    reach = pointwise  # outside training
 
     def counted(self, sizes: tuple[Number, ...], require: Require) -> None:
         """Require more than one value a channel, of which these are the axes."""
@@ -103,3 +105,6 @@ class Normalize(Op):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         axis_of(inputs[0], self.dim, require)
         return inputs[0]
+
+    def reach(self, along: Along) -> Reach:
+        return over(along, [self.dim])

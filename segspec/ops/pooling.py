@@ -8,6 +8,7 @@ from segspec.algebra.symbols import Number, ceil_div, minimum, show
 from segspec.ops.attributes import Margin, Node, Pair, Switch
 from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.convolution import windows
+from segspec.ops.reach import Along, Reach, spread, whole_image, window
 
 
 class WindowPool(Op):
@@ -42,6 +43,10 @@ class WindowPool(Op):
             sizes.append(count)
         return (n, c, *sizes)
 
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.steps[axis], self.padding[axis])
+
 
 @op("max_pool2d")
 class MaxPool2d(WindowPool):
@@ -72,6 +77,10 @@ class MaxPool2d(WindowPool):
 
     def shapes(self, inputs: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
         return (self.shape(inputs, require),) * len(self.outputs)
+
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.steps[axis], self.padding[axis], self.dilation[axis])
 
 
 @op("max_unpool2d")
@@ -107,6 +116,11 @@ class MaxUnpool2d(Op):
             require.at_least(steps[axis] - least, 1, message, "let like be what the pooling read")
             require.at_least(steps[axis] + least, 1, message, "let like be what the pooling read")
         return (n, c, *wanted)
+
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        steps = self.kernel_size if self.stride is None else self.stride
+        return spread(self.kernel_size[axis], steps[axis], self.padding[axis])
 
 
 @op("avg_pool2d")
@@ -146,6 +160,7 @@ class AdaptivePool(Op):
 
     output_size: Pair
 
+    reach = whole_image
     examples: ClassVar = ({"output_size": 1}, {"output_size": [3, 5]}, {"output_size": 16})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
@@ -169,6 +184,8 @@ class AdaptiveMaxPool2d(AdaptivePool):
 
 class GlobalPool(Op):
     """Pooling over the whole map, to 1×1."""
+
+    reach = whole_image
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, c, _, _ = map_of(inputs, require)

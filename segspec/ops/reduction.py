@@ -7,6 +7,7 @@ from typing import ClassVar
 from segspec.algebra.symbols import Number
 from segspec.ops.attributes import Axes, Switch
 from segspec.ops.base import Op, Require, Shape, axis_of, op
+from segspec.ops.reach import Along, Reach, over
 
 
 class Reduction(Op):
@@ -20,6 +21,9 @@ class Reduction(Op):
         {"dim": [2, 3], "keepdim": True},
         {"dim": -1, "keepdim": True, "shape": [2, 4, 7]},
     )
+
+    def reach(self, along: Along) -> Reach:
+        return over(along, self.dim)
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         dims = [axis_of(inputs[0], axis, require) for axis in self.dim]

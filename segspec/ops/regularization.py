@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from segspec.ops.attributes import Probability
 from segspec.ops.base import Op, op
+from segspec.ops.reach import pointwise
 
 
 @op("dropout")
@@ -15,6 +16,7 @@ class Dropout(Op):
     p: Probability = 0.5
 
     preserves_shape: ClassVar = True
+    reach = pointwise
     stochastic: ClassVar = True
     examples: ClassVar = ({}, {"p": 0.1}, {"p": 0})
 
@@ -26,5 +28,6 @@ class Dropout2d(Op):
     p: Probability = 0.5
 
     preserves_shape: ClassVar = True
+    reach = pointwise
     stochastic: ClassVar = True
     examples: ClassVar = ({}, {"p": 0.1}, {"p": 0})

@@ -9,6 +9,7 @@ from segspec.ops.attributes import Axis, Lengths, Margin, Node, Pair, Pattern
 from segspec.ops.base import Op, Require, Shape, axis_of, map_of, op, product
 from segspec.ops.convolution import windows
 from segspec.ops.patterns import parse
+from segspec.ops.reach import Along, Reach, named, whole_image, window
 
 
 @op("flatten")
@@ -16,6 +17,8 @@ class Flatten(Op):
     """Join all axes from ``start_dim`` on into one."""
 
     start_dim: Axis = 1
+
+    reach = whole_image
 
     examples: ClassVar = ({}, {"start_dim": 2})
 
@@ -83,6 +86,10 @@ class Rearrange(Op):
                 require.equal(sizes[unknown] * known, size, f"{{right}} cannot be split as '{' '.join(group)}'")
         return tuple(product(tuple(sizes.get(name, 1) for name in group)) for group in output)
 
+    def reach(self, along: Along) -> Reach:
+        pattern = parse(self.pattern)
+        return named(pattern.inputs[0], pattern.output)
+
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Any]:
         """The steps in which frameworks do it: split, drop ones, permute, put in ones, join."""
         (axes,), output = parse(self.pattern).inputs, parse(self.pattern).output
@@ -130,3 +137,7 @@ class Unfold(Op):
         for count in counts:
             require.at_least(count, 1, "the window is larger than the padded map", "use more padding or a larger input")
         return (n, c * product(self.kernel_size), product(tuple(counts)))
+
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        return window(self.kernel_size[axis], self.stride[axis], self.padding[axis], self.dilation[axis])

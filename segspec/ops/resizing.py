@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar
 from segspec.algebra.symbols import Number, Sym
 from segspec.ops.attributes import Factor, Flag, Margin, Node, Pair, Real, Sides, choice
 from segspec.ops.base import Op, Require, Shape, map_of, op
+from segspec.ops.reach import WHOLE, Along, Reach, interpolation, shifted
 
 
 def _target(inputs: tuple[Shape, ...], require: Require) -> tuple[Number, Number]:
@@ -64,11 +65,26 @@ class Resize(Op):
             require.at_least(size, 1, "the scale leaves nothing of the map", "use a larger input")
         return (n, c, *sizes)
 
+    def reach(self, along: Along) -> Reach:
+        if self.scale is not None:
+            step = 1 / _ratio(self.scale[along.axis])
+        else:
+            # A size of its own, or like that of a node of its own size, puts any pixel anywhere.
+            own, other = (along.strides[0], along.strides[-1])
+            if self.size is not None or own is None or other is None:
+                return WHOLE
+            step = other / own
+        return interpolation(step, self.mode)
+
+
+def _ratio(factor: Number) -> Fraction:
+    return Fraction(factor).limit_denominator(10_000)  # type: ignore[arg-type]
+
 
 def _scaled(size: Number, factor: Number) -> Number:
     if isinstance(factor, Sym):
         return (size * factor) // 1
-    ratio = Fraction(factor).limit_denominator(10_000)
+    ratio = _ratio(factor)
     return (size * ratio.numerator) // ratio.denominator
 
 
@@ -104,6 +120,9 @@ class Pad(Op):
                 )
         return (n, c, h + top + bottom, w + left + right)
 
+    def reach(self, along: Along) -> Reach:
+        return shifted(self.sides[2 * along.axis])
+
 
 @op("pad_to")
 class PadTo(Op):
@@ -124,6 +143,9 @@ class PadTo(Op):
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, c, _, _ = map_of(inputs, require)
         return (n, c, *_target(inputs, require))
+
+    def reach(self, along: Along) -> Reach:
+        return shifted((along.sizes[-1] - along.sizes[0]) // 2)
 
 
 @op("crop")
@@ -167,3 +189,12 @@ class Crop(Op):
             require.at_least(part, 1, "the crop leaves nothing of the map", "use a larger input")
             require.at_least(size - part - first, 0, "the crop is larger than the map", "use a larger input")
         return (n, c, *kept)
+
+    def reach(self, along: Along) -> Reach:
+        axis = along.axis
+        if self.sides is not None:
+            return shifted(-self.sides[2 * axis])
+        if self.offset is not None:
+            return shifted(-self.offset[axis])
+        kept = along.sizes[-1] if self.size is None else self.size[axis]
+        return shifted(-((along.sizes[0] - kept) // 2))

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from segspec.ops.attributes import Sizes, Values
 from segspec.ops.base import Op, Require, Shape, Slot, map_of, op
 from segspec.ops.initializers import Zeros
+from segspec.ops.reach import nothing
 
 
 @op("parameter")
@@ -16,6 +17,7 @@ class Parameter(Op):
     size: Sizes
 
     inputs: ClassVar = (0, 0)
+    reach = nothing
     examples: ClassVar = ({"size": [1, 4, 1, 1]}, {"size": [2, 4, 9, 12]})
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
@@ -36,6 +38,7 @@ class Buffer(Op):
     value: Values | None = None
 
     inputs: ClassVar = (0, 0)
+    reach = nothing
     examples: ClassVar = ({"size": [1, 4, 1, 1]}, {"value": [[[[0.5]], [[-1.0]], [[2.25]], [[3.0]]]]})
 
     def validate(self) -> None:
@@ -56,6 +59,8 @@ def _lengths(values: Any) -> tuple[int, ...]:
 @op("coordinates")
 class Coordinates(Op):
     """The row and the column of each pixel of a map, counted from 0: (N, C, H, W) to (N, 2, H, W)."""
+
+    reach = nothing
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         n, _, h, w = map_of(inputs, require)
