@@ -480,6 +480,18 @@ def test_a_comparison_that_no_form_decides_binds(make: Make) -> None:
         make(text, other=9)
 
 
+def test_make_divisible_binds_as_python_has_no_such_function(make: Make) -> None:
+    text = """
+        params: {width: 20, factor: 0.75}
+        nodes: {a: {op: conv2d, out_channels: "make_divisible(width * factor, 8)", kernel_size: 1}}
+        outputs: [a]
+    """
+    graph = make(text)
+    assert arguments(graph.root) == []
+    assert op(graph, "a").out_channels == 16
+    assert op(make(text, factor=0.9), "a").out_channels == 24
+
+
 def test_a_parameter_that_only_has_to_be_large_enough_stays(make: Make) -> None:
     text = """
         params: {stride: 3, extra: 1, less: 2}
