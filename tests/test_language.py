@@ -433,6 +433,21 @@ def test_classes_of_one_name_get_their_own(make: Make) -> None:
     assert all(name.isascii() and name.isidentifier() for name in names)
 
 
+def test_classes_that_differ_in_what_is_read_are_named_by_it(make: Make) -> None:
+    graph = make("""
+        blocks:
+          Part:
+            nodes: {inner: {op: relu}, outer: {op: sigmoid}}
+            outputs: {outer: outer, inner: {from: inner, when: used}}
+        nodes:
+          a: {block: Part}
+          b: {block: Part}
+          c: {op: add, from: [b, b.inner]}
+        outputs: [c]
+    """)
+    assert [module.name for module in graph.modules] == ["Part", "PartInner", "Net"]
+
+
 def test_comparisons_are_decided_by_forms(make: Make) -> None:
     """In the block's own terms, then in its callers': no parameter is bound for them."""
     graph = make("""
