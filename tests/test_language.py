@@ -433,6 +433,21 @@ def test_classes_of_one_name_get_their_own(make: Make) -> None:
     assert all(name.isascii() and name.isidentifier() for name in names)
 
 
+def test_classes_that_differ_in_what_is_read_are_named_by_it(make: Make) -> None:
+    graph = make("""
+        blocks:
+          Part:
+            nodes: {inner: {op: relu}, outer: {op: sigmoid}}
+            outputs: {outer: outer, inner: {from: inner, when: used}}
+        nodes:
+          a: {block: Part}
+          b: {block: Part}
+          c: {op: add, from: [b, b.inner]}
+        outputs: [c]
+    """)
+    assert [module.name for module in graph.modules] == ["Part", "PartInner", "Net"]
+
+
 def test_comparisons_are_decided_by_forms(make: Make) -> None:
     """In the block's own terms, then in its callers': no parameter is bound for them."""
     graph = make("""
@@ -478,6 +493,18 @@ def test_a_comparison_that_no_form_decides_binds(make: Make) -> None:
     assert arguments(make(text).root) == []
     with pytest.raises(SpecError, match="differ in channels"):
         make(text, other=9)
+
+
+def test_make_divisible_binds_as_python_has_no_such_function(make: Make) -> None:
+    text = """
+        params: {width: 20, factor: 0.75}
+        nodes: {a: {op: conv2d, out_channels: "make_divisible(width * factor, 8)", kernel_size: 1}}
+        outputs: [a]
+    """
+    graph = make(text)
+    assert arguments(graph.root) == []
+    assert op(graph, "a").out_channels == 16
+    assert op(make(text, factor=0.9), "a").out_channels == 24
 
 
 def test_a_parameter_that_only_has_to_be_large_enough_stays(make: Make) -> None:

@@ -69,7 +69,7 @@ class Floor:
 
 @dataclass(frozen=True)
 class Function:
-    """An atom that names a function: ``max``, ``min``, ``pow``, ``make_divisible``, ``/``."""
+    """An atom that names a function: ``max``, ``min``, ``pow``, ``/``."""
 
     name: str
     args: tuple[Number, ...]
@@ -199,17 +199,17 @@ def power(base: Number, exponent: Number) -> Number:
     return result  # type: ignore[no-any-return]
 
 
-def make_divisible(value: Number, divisor: int = 8) -> Number:
+def make_divisible(value: Number, divisor: int = 8) -> int:
     """The nearest multiple of ``divisor``, never more than 10 % below ``value``.
 
-    As in MobileNet's reference implementation.
+    As in MobileNet's reference implementation. Python has no such function, so generated code cannot call it:
+    :class:`Undecided` where symbols stand in the way.
     """
     if not isinstance(divisor, int) or divisor < 1:
         raise ValueError("make_divisible() takes a number and a whole number of at least 1")
-    if isinstance(value, Sym):
-        return _atom(Function("make_divisible", (value, divisor)))
-    rounded = max(divisor, int(value + divisor / 2) // divisor * divisor)
-    return rounded + divisor if rounded < 0.9 * value else rounded
+    plain = concrete(value)
+    rounded = max(divisor, int(plain + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * plain else rounded
 
 
 def compare(operator: str, left: Number, right: Number) -> bool:
@@ -349,7 +349,6 @@ def _apply(name: str, args: list[Number]) -> Number:
         "max": maximum,
         "min": minimum,
         "pow": power,
-        "make_divisible": make_divisible,
         "/": lambda over, under: over / under,
     }
     return functions[name](*args)
@@ -546,7 +545,7 @@ def _atom_bounds(atom: Atom) -> tuple[float, float]:
         choose = max if atom.name == "max" else min
         pairs = [bounds(arg) for arg in atom.args]
         return choose(low for low, _ in pairs), choose(high for _, high in pairs)
-    return (1, math.inf) if atom.name == "make_divisible" else (-math.inf, math.inf)
+    return -math.inf, math.inf
 
 
 def _floored(value: float, under: int) -> float:

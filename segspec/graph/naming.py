@@ -14,12 +14,17 @@ def named(root: Module) -> tuple[Module, tuple[Module, ...]]:
     """The same modules with a class name each of their own, in the order in which code must define them."""
     renamed: dict[Any, Module] = {}
     taken: dict[str, Any] = {root.name: root.key}
+    held = {root.name: root}
 
     def name(module: Module) -> str:
         wanted = module.name
+        first = held.setdefault(wanted, module)
         if taken.setdefault(wanted, module.key) == module.key:
             return wanted
         suffixes = [_suffix(key, value) for key, value in module.choices]
+        if (module.definition, module.choices) == (first.definition, first.choices):  # they differ in what is read
+            known = {output.name for output in first.outputs}
+            suffixes = [class_name(output.name) for output in module.outputs if output.name not in known]
         candidates = [
             wanted + "".join(suffixes),
             *(f"{wanted}{count}" for count in range(2, 10_000)),
