@@ -247,7 +247,7 @@ class Site(Reader):
         outputs = op.shapes(tuple(shapes), require)
         sized = [symbol for slot in op.slots(tuple(shapes)) for symbol in symbols_of(slot.shape) if symbol.size]
         require.equal(len(sized), 0, "its weight would depend on the image's size", "pool to a fixed size before")
-        slots = {slot.name for slot in op.slots(tuple(shapes)) if slot.trainable}
+        slots = {slot.name for slot in op.slots(tuple(shapes)) if slot.trainable or slot.itself}
         for name in written.init:
             if name not in slots:
                 raise fail(
@@ -305,12 +305,14 @@ class Site(Reader):
             )
         values = dict(values)
         for item, shape in zip(module.inputs, shapes, strict=True):
-            # Where the block states its input's channels, what it gets must be that.
-            Require(self.requirements, self.place(*path, key=True), where).equal(
-                shape[1],
-                substitute(item.shape[1], values),
-                f"{name} is given {show(shape[1])} channels as '{item.name}'",
-            )
+            # Where the block states its input's channels or length, what it gets must be that.
+            require = Require(self.requirements, self.place(*path, key=True), where)
+            given_as = f"{name} is given {show(shape[1])} channels as '{item.name}'"
+            require.equal(shape[1], substitute(item.shape[1], values), given_as)
+            for axis in range(2, len(shape)):
+                if not any(symbol.size for symbol in symbols_of(item.shape[axis])):
+                    given_as = f"{name} is given a length of {show(shape[axis])} as '{item.name}'"
+                    require.equal(shape[axis], substitute(item.shape[axis], values), given_as)
         require = Require([], place, where)  # what stays open is found again when it is known what is read of the block
         for requirement in module.requirements:
             require.add(requirement.under(values).within(where))
@@ -338,9 +340,10 @@ class Site(Reader):
                     remedy=suggest(key, [*params, "from", "repeat"], what="its parameters"),
                 )
         for index, item in enumerate(definition.block.inputs):
-            text = item.channels.raw if item.channels else None
-            if isinstance(text, str) and text in params and text not in raw and index < len(shapes):
-                given[text] = shapes[index][1]
+            for axis, value in item.stated().values():
+                text = value.raw
+                if isinstance(text, str) and text in params and text not in raw and index < len(shapes):
+                    given[text] = shapes[index][axis] if axis < len(shapes[index]) else 1
         for key, parameter in params.items():
             if key in given:
                 continue

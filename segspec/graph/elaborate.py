@@ -146,7 +146,7 @@ class Elaborator:
         shapes = [inputs[index] if index < len(inputs) else None for index in range(len(names))]
         channels: dict[str, Number] = {}
         for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-            if self._declared_channels(frame, name) is not None:
+            if self._stated(frame, name, "channels") is not None:
                 continue
             implicit = "in_channels" if index == 0 else f"{name}_channels"
             if implicit in frame.bound:
@@ -163,17 +163,20 @@ class Elaborator:
                 raise fail("duplicate", hides, definition.place("let", name, key=True), remedy="rename it")
             frame.names[name] = frame.evaluate(value, place, frame.names)
         for index, (name, shape) in enumerate(zip(names, shapes, strict=True)):
-            declared = self._declared_channels(frame, name)
+            declared = self._stated(frame, name, "channels")
             if declared is not None:
-                place = definition.place("inputs", name, "channels")
-                try:
-                    channels[name] = whole(1)(frame.evaluate(declared, place, frame.names))
-                except ValueError as error:
-                    raise fail("attribute", f"channels: {error}", place) from None
+                channels[name] = self._size(frame, name, "channels", declared)
             # A network's own inputs all have one size; those of a block each have their own.
             suffix = "" if index == 0 or frame.caller is None else f"_{name}"
             batch = N if _batches(inputs)[index : index + 1] in ((), (0,)) else Symbol(f"N_{name}", size=True)
-            frame.inputs[name] = self._input_shape(frame, shape, batch, channels[name], suffix)
+            axes = self._input_shape(frame, shape, batch, channels[name], suffix)
+            length = self._stated(frame, name, "length")
+            if length is not None:
+                if len(axes) != 3:
+                    found = f"'{name}' has a length, so it is (N, C, L), and {len(axes)} axes are given"
+                    raise fail("inputs", found, definition.place("inputs", name, "length"))
+                axes = (*axes[:2], self._size(frame, name, "length", length))
+            frame.inputs[name] = axes
         if len(names) == 1:
             frame.previous = names[0]
 
@@ -195,9 +198,16 @@ class Elaborator:
             raise fail("schema", "a block needs an input", frame.definition.place("inputs"))
         return names
 
-    def _declared_channels(self, frame: Frame, name: str) -> Value | None:
+    def _size(self, frame: Frame, name: str, what: str, value: Value) -> Number:
+        place = frame.definition.place("inputs", name, what)
+        try:
+            return whole(1)(frame.evaluate(value, place, frame.names))
+        except ValueError as error:
+            raise fail("attribute", f"{what}: {error}", place) from None
+
+    def _stated(self, frame: Frame, name: str, what: str) -> Value | None:
         return next(
-            (item.channels for item in frame.definition.block.inputs if item.name.text == name),
+            (getattr(item, what) for item in frame.definition.block.inputs if item.name.text == name),
             None,
         )
 

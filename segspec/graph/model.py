@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from segspec.algebra.symbols import Number, Symbol, Undecided, compare, constant_of, show, substitute
+from segspec.algebra.symbols import Number, Symbol, Undecided, compare, constant_of, show, substitute, symbols_of
 from segspec.errors import Place, Problem
 from segspec.ops import Op, Shape
 from segspec.ops.initializers import Initializer
@@ -237,8 +237,10 @@ class Graph:
         return self.definition.name + (f"_{self.preset}" if self.preset else "")
 
     def defaults(self) -> dict[Symbol, Number]:
-        """The values of the root's symbolic parameters."""
-        return {argument.symbol: argument.default for argument in self.root.arguments}
+        """The values of the root's symbolic parameters, also of one that only says an input's channels."""
+        stated = symbols_of([item.shape for item in self.root.inputs])
+        held = {symbol: self.parameters[symbol.name] for symbol in stated if not symbol.size}
+        return held | {argument.symbol: argument.default for argument in self.root.arguments}
 
 
 def elements_of(call: Call) -> Iterator[tuple[str, Call]]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from segspec.algebra.symbols import Number
-from segspec.ops.attributes import Pattern
+from segspec.ops.attributes import Pattern, Switch
 from segspec.ops.base import Op, Require, Shape, op, product
 from segspec.ops.patterns import parse
 from segspec.ops.reach import Along, Reach, named
@@ -13,14 +13,19 @@ from segspec.ops.reach import Along, Reach, named
 
 @op("einsum")
 class Einsum(Op):
-    """Multiply tensors and sum over every axis that the output lacks: ``n s h w, n k h w -> n s k``."""
+    """Multiply tensors and sum over every axis that the output lacks: ``n s h w, n k h w -> n s k``.
+
+    With ``mean``, each sum is divided by the number of its terms.
+    """
 
     equation: Pattern
+    mean: Switch = False
 
     inputs: ClassVar = (1, 8)
     examples: ClassVar = (
         {"equation": "n c h w -> n h"},
         {"equation": "n c h w, n k h w -> n c k", "other": [2, 3, 9, 12]},
+        {"equation": "n c h w, n k h w -> n c k", "mean": True, "other": [2, 3, 9, 12]},
         {"equation": "n row col, n col depth -> n depth row", "shape": [2, 4, 7], "other": [2, 7, 3]},
         {"equation": "n c h w, n k h w -> n c k h w", "other": [2, 3, 9, 12]},
     )
@@ -61,13 +66,25 @@ class Einsum(Op):
     def macs(self, inputs: tuple[Shape, ...], output: Shape) -> Number:
         return product(tuple(self._sizes(inputs).values()))
 
-    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, str]:
-        """The equation in letters, as the frameworks want it: an axis keeps its name if that is one."""
+    def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Any]:
+        """The equation in letters, as the frameworks want it, and what is summed.
+
+        An axis keeps its name if that is a letter. ``summed`` has, for each axis, an input that has it and the
+        axis's place there.
+        """
         pattern = parse(self.equation)
         spare = iter(letter for letter in _LETTERS if letter not in pattern.names)
         letters = {name: name if len(name) == 1 else next(spare) for name in pattern.names}
         sides = ["".join(letters[name] for (name,) in axes) for axes in (*pattern.inputs, pattern.output)]
-        return {"letters": f"{', '.join(sides[:-1])} -> {sides[-1]}"}
+        kept = {name for (name,) in pattern.output}
+        places = {
+            name: {"input": index, "axis": axis}
+            for index, axes in reversed(list(enumerate(pattern.inputs)))
+            for axis, (name,) in enumerate(axes)
+            if name not in kept
+        }
+        summed = [places[name] for name in pattern.names if name in places]
+        return {"letters": f"{', '.join(sides[:-1])} -> {sides[-1]}", "summed": summed}
 
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -26,6 +26,11 @@ class Square(Elementwise):
     """Each element times itself."""
 
 
+@op("reciprocal")
+class Reciprocal(Elementwise):
+    """One divided by each element."""
+
+
 @op("affine")
 class Affine(Elementwise):
     """scale · x + shift, with numbers that are not learned."""

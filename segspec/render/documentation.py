@@ -46,7 +46,8 @@ class Shapes:
         even = self.even if module is self.graph.root else 1
         axes = [size_text(size) for size in shape[:2]]
         axes += [size_text(self._size(module, size), even) if size is not None else "?" for size in shape[2:]]
-        return "(" + ", ".join(axis if len(axis) <= MAX_SIZE else "?" for axis in axes) + ")"
+        texts = [axis if len(axis) <= MAX_SIZE else "?" for axis in axes]
+        return "(" + ", ".join(texts) + ("," if len(texts) == 1 else "") + ")"
 
     def _size(self, module: Module, size: Number) -> Number:
         if not isinstance(size, Sym) or all(symbol.size for symbol in symbols_of(size)):

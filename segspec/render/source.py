@@ -57,7 +57,8 @@ def _environment(folder: Path) -> jinja2.Environment:
         negative=lambda value: text.Code(f"-{text.operand(text.literal(value))}") if value != 0 else 0,
         receiver=text.receiver,
         lengths=text.lengths,
-        single=lambda value: value[0] if len(value) == 1 else value,
+        sizes=text.sizes,
+        single=lambda value: value[0] if len(value) == 1 else tuple(value),
         pair=lambda value: value if isinstance(value, tuple | type(None)) else (value, value),
         tuple=tuple,
     )

@@ -7,6 +7,7 @@ or escaped prose.
 from __future__ import annotations
 
 import ast
+import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
@@ -81,6 +82,8 @@ def affine(x: str, scale: Any, shift: Any) -> Code:
     if shift and scale == -1:
         return Code(f"{literal(shift)} - {x}")
     product = x if scale == 1 else f"-{x}" if scale == -1 else f"{literal(scale)} * {x}"
+    if 0 < scale < 1 and len(literal(scale)) > 6 and math.isclose(1 / scale, round(1 / scale), rel_tol=1e-15):
+        product = f"{x} / {literal(round(1 / scale))}"
     return Code(f"{product} {'+' if shift > 0 else '-'} {literal(abs(shift))}" if shift else product)
 
 
@@ -89,7 +92,13 @@ def lengths(sizes: list[Any], like: str) -> Any:
     if sizes == ["h", "w"]:
         return Code(f"{like}.shape[-2:]")
     named = {"h": f"{like}.shape[-2]", "w": f"{like}.shape[-1]"}
-    return [Code(named[size]) if isinstance(size, str) else size for size in sizes]
+    return tuple(Code(named[size]) if isinstance(size, str) else size for size in sizes)
+
+
+def sizes(inputs: Inputs, places: list[dict[str, int]]) -> Code:
+    """The product of some axes' lengths, as a divisor."""
+    parts = [f"{receiver(inputs[place['input']])}.shape[{place['axis']}]" for place in places]
+    return Code(parts[0] if len(parts) == 1 else f"({' * '.join(parts)})")
 
 
 def value_of(value: Any) -> Any:
@@ -102,8 +111,14 @@ def value_of(value: Any) -> Any:
     if isinstance(value, Fraction):
         return float(value)
     if isinstance(value, float):
-        return round(value, 15)
+        return _tidy(value)
     return value
+
+
+def _tidy(value: float) -> float:
+    """The number that was meant where arithmetic has left the last bit wrong: 0.3 for 0.1 + 0.2."""
+    short = float(f"{value:.15g}")
+    return short if math.isclose(short, value, rel_tol=3e-16) else value
 
 
 def shape_text(shape: Shape, even: int = 1) -> str:
@@ -111,7 +126,7 @@ def shape_text(shape: Shape, even: int = 1) -> str:
 
     ``even`` is a number that H and W are known to be multiples of.
     """
-    return "(" + ", ".join(size_text(size, even) for size in shape) + ")"
+    return "(" + ", ".join(size_text(size, even) for size in shape) + ("," if len(shape) == 1 else "") + ")"
 
 
 def size_text(size: Number, even: int = 1) -> str:

@@ -430,7 +430,7 @@ def _names_of(block: Block) -> set[str]:
 
     read(block.class_name, *block.let.values())
     for given in block.inputs:
-        read(given.name, given.channels)
+        read(given.name, given.channels, given.length)
     for output in block.outputs:
         read(output.name, output.source)
         for test in output.tests:

@@ -203,12 +203,21 @@ def _type_of(value: Any) -> str | None:
 
 
 class Input(Model):
-    """An input of a block: a map, whose channels a spec's own inputs state as an expression."""
+    """An input of a block: a map, whose channels a spec's own inputs state as an expression.
+
+    ``length`` says that it is (N, C, L) and what its last axis is, such as the nodes of a graph.
+    """
 
     name: Annotated[Ref, Field(alias="<name>")]
     path: Annotated[tuple[str | int, ...], Field(alias="<path>")]
     channels: Annotated[AnyValue | None, BeforeValidator(_given)] = None
+    length: Annotated[AnyValue | None, BeforeValidator(_given)] = None
     doc: Text = ""
+
+    def stated(self) -> dict[str, tuple[int, Value]]:
+        """What is said of its axes: which axis, and its size."""
+        held = (("channels", 1, self.channels), ("length", 2, self.length))
+        return {name: (axis, value) for name, axis, value in held if value is not None}
 
 
 def listed_inputs(value: Any) -> Any:

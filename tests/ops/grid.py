@@ -31,9 +31,10 @@ NO_LAYER = {
     "max_pool2d with indices": "several outputs",
     "parameter": "no input",
     "buffer": "no input",
-    **dict.fromkeys(("exp", "square", "affine", "sum", "mean", "amax", "normalize"), "no framework has a layer of it"),
-    "rearrange": "no framework has a layer of it",
-    "coordinates": "no framework has a layer of it",
+    **dict.fromkeys(
+        ("exp", "square", "reciprocal", "affine", "sum", "mean", "amax", "normalize", "rearrange", "coordinates"),
+        "no framework has a layer of it",
+    ),
     "pad_to": "the size of another node",
     "resize to a node's size": "the size of another node",
     "resize by a fraction": "a size computed from the input's",
