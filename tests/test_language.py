@@ -190,6 +190,29 @@ def test_a_node_reads_the_one_before_unless_it_says(make: Make) -> None:
     }
 
 
+def test_a_name_with_braces_may_be_a_blocks_output(make: Make) -> None:
+    module = make("""
+        blocks:
+          Pyramid:
+            nodes:
+              fine: {op: relu}
+              map1: {op: sigmoid}
+              map2: {op: sigmoid}
+            outputs: [map1, map2]
+        nodes:
+          maps: {block: Pyramid}
+          for i in [2, 1]:
+            act{i}: {op: relu, from: "maps.map{i}"}
+          both: {op: concat, from: ["maps.map{i + 1} for i in range(2)", "maps.map{2} if 1 else maps.map1"]}
+          all: {op: concat, from: [both, act1, act2]}
+        outputs: [all]
+    """).root
+    read = {node.name: [(item.node, item.output) for item in node.sources] for node in module.nodes}
+    assert read["act1"] == [("maps", 0)]
+    assert read["act2"] == [("maps", 1)]
+    assert read["both"] == [("maps", 0), ("maps", 1), ("maps", 1)]
+
+
 def test_sequences(make: Make) -> None:
     graph = make("""
         params: {pooled: true, depths: {default: [1, 2]}}
