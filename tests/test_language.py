@@ -341,6 +341,36 @@ def test_outputs_by_name_and_in_training(make: Make) -> None:
     assert [item.name for item in make(OUTPUTS % "backbone.high", auxiliary=False).root.outputs] == ["logits"]
 
 
+def test_the_last_tap_is_the_whole_sequence(make: Make) -> None:
+    """A class that ends where it is tapped returns what its sequence does; both names of it are one value."""
+    text = """
+        blocks:
+          Backbone:
+            nodes:
+              body:
+                sequence:
+                  - {op: conv2d, out_channels: 4, kernel_size: 3}
+                  - {op: relu}
+                  - {op: conv2d, out_channels: 8, kernel_size: 3}
+              head: {op: global_avg_pool2d}
+            outputs:
+              logits: head
+              low: {from: "body[1]", when: used}
+              high: {from: "body[2]", when: used}
+              features: {from: body, when: used}
+        nodes:
+          backbone: {block: Backbone}
+          act: {op: relu, from: backbone.%s}
+        outputs: [act]
+    """
+    for output, elements in (("low", 2), ("high", 3), ("features", 3)):
+        module = classes(make(text % output))["Backbone"]
+        (returned,) = module.outputs
+        assert (returned.tensor.node, returned.tensor.upto) == ("body", None)
+        assert len(module.node("body").call.outputs) == 1
+        assert len(module.node("body").call.elements) == elements  # type: ignore[union-attr]
+
+
 def test_what_a_block_returns_unless_asked(make: Make) -> None:
     backbone = classes(make(OUTPUTS % "backbone", auxiliary=False))["Backbone"]
     assert [item.name for item in backbone.outputs] == ["logits"]
