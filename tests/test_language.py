@@ -190,6 +190,29 @@ def test_a_node_reads_the_one_before_unless_it_says(make: Make) -> None:
     }
 
 
+def test_a_name_with_braces_may_be_a_blocks_output(make: Make) -> None:
+    module = make("""
+        blocks:
+          Pyramid:
+            nodes:
+              fine: {op: relu}
+              map1: {op: sigmoid}
+              map2: {op: sigmoid}
+            outputs: [map1, map2]
+        nodes:
+          maps: {block: Pyramid}
+          for i in [2, 1]:
+            act{i}: {op: relu, from: "maps.map{i}"}
+          both: {op: concat, from: ["maps.map{i + 1} for i in range(2)", "maps.map{2} if 1 else maps.map1"]}
+          all: {op: concat, from: [both, act1, act2]}
+        outputs: [all]
+    """).root
+    read = {node.name: [(item.node, item.output) for item in node.sources] for node in module.nodes}
+    assert read["act1"] == [("maps", 0)]
+    assert read["act2"] == [("maps", 1)]
+    assert read["both"] == [("maps", 0), ("maps", 1), ("maps", 1)]
+
+
 def test_sequences(make: Make) -> None:
     graph = make("""
         params: {pooled: true, depths: {default: [1, 2]}}
@@ -316,6 +339,36 @@ def test_outputs_by_name_and_in_training(make: Make) -> None:
     assert nodes(backbone) == ["low", "high"]
     assert arguments(backbone) == ["in_channels"]  # nobody needs the classifier's
     assert [item.name for item in make(OUTPUTS % "backbone.high", auxiliary=False).root.outputs] == ["logits"]
+
+
+def test_the_last_tap_is_the_whole_sequence(make: Make) -> None:
+    """A class that ends where it is tapped returns what its sequence does; both names of it are one value."""
+    text = """
+        blocks:
+          Backbone:
+            nodes:
+              body:
+                sequence:
+                  - {op: conv2d, out_channels: 4, kernel_size: 3}
+                  - {op: relu}
+                  - {op: conv2d, out_channels: 8, kernel_size: 3}
+              head: {op: global_avg_pool2d}
+            outputs:
+              logits: head
+              low: {from: "body[1]", when: used}
+              high: {from: "body[2]", when: used}
+              features: {from: body, when: used}
+        nodes:
+          backbone: {block: Backbone}
+          act: {op: relu, from: backbone.%s}
+        outputs: [act]
+    """
+    for output, elements in (("low", 2), ("high", 3), ("features", 3)):
+        module = classes(make(text % output))["Backbone"]
+        (returned,) = module.outputs
+        assert (returned.tensor.node, returned.tensor.upto) == ("body", None)
+        assert len(module.node("body").call.outputs) == 1
+        assert len(module.node("body").call.elements) == elements  # type: ignore[union-attr]
 
 
 def test_what_a_block_returns_unless_asked(make: Make) -> None:

@@ -247,8 +247,8 @@ class Site(Reader):
         outputs = op.shapes(tuple(shapes), require)
         sized = [symbol for slot in op.slots(tuple(shapes)) for symbol in symbols_of(slot.shape) if symbol.size]
         require.equal(len(sized), 0, "its weight would depend on the image's size", "pool to a fixed size before")
-        slots = {slot.name for slot in op.slots(tuple(shapes)) if slot.trainable or slot.itself}
-        for name in written.init:
+        slots = {slot.name: len(slot.shape) for slot in op.slots(tuple(shapes)) if slot.trainable or slot.itself}
+        for name, init in written.init.items():
             if name not in slots:
                 raise fail(
                     "attribute",
@@ -257,6 +257,8 @@ class Site(Reader):
                     node=where,
                     remedy=suggest(name, slots, what="its parameters") if slots else "",
                 )
+            if objection := init.objection(slots[name]):
+                raise fail("attribute", f"{name}: {objection}", self.place(*path, "init", name), node=where)
         return OpCall(op, tuple(shapes), outputs, tuple(written.init.items())), extra
 
     def _block(

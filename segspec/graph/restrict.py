@@ -49,8 +49,11 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
         read = reads.get(owners.get(node.name, node.name), [])
         call, order = _cut(node.call, read)
         cut.append(replace(node, call=call, training=node.name not in always))
+        # A tap after the last element that is left is the sequence as a whole.
+        whole = len(call.elements) if isinstance(call, SequenceCall) else None
         for tensor in read:
-            moved[replace(tensor, node=node.name)] = Tensor(node.name, order.index(tensor.output), tensor.upto)
+            upto = None if tensor.upto == whole else tensor.upto
+            moved[replace(tensor, node=node.name)] = Tensor(node.name, order.index(tensor.output), upto)
     cut = [replace(node, sources=tuple(moved.get(source, source) for source in node.sources)) for node in cut]
     kept = tuple(replace(output, tensor=moved.get(output.tensor, output.tensor)) for output in kept)
     seen: set[Symbol] = set()

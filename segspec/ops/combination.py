@@ -85,6 +85,13 @@ class Div(Arithmetic):
     """The first tensor divided by the second."""
 
 
+@op("maximum")
+class Maximum(Arithmetic):
+    """The greatest of two or more tensors. Of equal elements, frameworks share the gradient out differently."""
+
+    inputs: ClassVar = (2, _MANY)
+
+
 def _same_rank(left: Shape, right: Shape, require: Require) -> None:
     require.equal(len(left), len(right), f"the inputs have {len(left)} and {len(right)} axes")
 

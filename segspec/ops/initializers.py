@@ -19,6 +19,12 @@ class Initializer(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
     name: ClassVar[str]
+    axes: ClassVar[int] = 1
+    """How many axes a tensor must have at least to be filled so."""
+
+    def objection(self, axes: int) -> str:
+        """Why it cannot fill a tensor of so many axes; nothing if it can."""
+        return f"{self.name} needs a tensor of at least {self.axes} axes, not {axes}" if axes < self.axes else ""
 
 
 class Zeros(Initializer):
@@ -66,6 +72,7 @@ class KaimingNormal(Initializer):
     """Normal with std √(2 / fan), for layers before a ReLU."""
 
     name = "kaiming_normal"
+    axes = 2
     mode: Literal["fan_in", "fan_out"] = "fan_in"
 
 
@@ -73,6 +80,7 @@ class KaimingUniform(Initializer):
     """Uniform in ±√(6 / fan), for layers before a ReLU."""
 
     name = "kaiming_uniform"
+    axes = 2
     mode: Literal["fan_in", "fan_out"] = "fan_in"
 
 
@@ -80,12 +88,14 @@ class XavierNormal(Initializer):
     """Normal with std √(2 / (fan_in + fan_out))."""
 
     name = "xavier_normal"
+    axes = 2
 
 
 class XavierUniform(Initializer):
     """Uniform in ±√(6 / (fan_in + fan_out))."""
 
     name = "xavier_uniform"
+    axes = 2
 
 
 class FanInUniform(Initializer):
@@ -94,11 +104,22 @@ class FanInUniform(Initializer):
     name = "fan_in_uniform"
 
 
+class Bilinear(Initializer):
+    """Bilinear enlargement of each channel by itself, for transposed convolutions (Long, Shelhamer, Darrell 2015).
+
+    Input channel i goes to its group's output channel i alone, through 1 − |y| / ⌈k/2⌉ along either axis, y
+    counted from the kernel's centre; all else is zero.
+    """
+
+    name = "bilinear"
+    axes = 4
+
+
 INITIALIZERS: dict[str, type[Initializer]] = {
     made.name: made
     for made in (
         *(Zeros, Ones, Constant, Normal, Uniform, KaimingNormal, KaimingUniform),
-        *(XavierNormal, XavierUniform, FanInUniform),
+        *(XavierNormal, XavierUniform, FanInUniform, Bilinear),
     )
 }
 

@@ -69,7 +69,10 @@ def _scaled(name: str, ratios: Any) -> Any:
     """The height and width of a map times fractions, as code."""
     if ratios is None:
         return text.OMITTED
-    parts = [f"{name}.shape[{axis}] * {top} // {bottom}" for axis, (top, bottom) in zip((-2, -1), ratios, strict=True)]
+    parts = [
+        f"{name}.shape[{axis}]{f' * {top}' if top != 1 else ''} // {bottom}"
+        for axis, (top, bottom) in zip((-2, -1), ratios, strict=True)
+    ]
     return text.Code(f"({', '.join(parts)})")
 
 

@@ -306,22 +306,24 @@ def _check_init(file: File) -> Iterator[Problem]:
             yield Problem("unknown-op", f"no op is called {shown(name)}", place, remedy=suggest(name, OPS, what="ops"))
             continue
         known = _trainable(name)
-        for slot in slots:
+        for slot, init in slots.items():
             if slot not in known:
                 place = file.document.place(("init", name, slot), key=True)
                 near = suggest(slot, known, what="its parameters") if known else ""
                 yield Problem("attribute", f"{name} has no parameter {shown(slot)}", place, remedy=near)
+            elif objection := init.objection(known[slot]):
+                yield Problem("attribute", f"{slot}: {objection}", file.document.place(("init", name, slot)))
 
 
-def _trainable(name: str) -> set[str]:
-    """The trainable parameters that an op can have: those of its examples."""
+def _trainable(name: str) -> dict[str, int]:
+    """The trainable parameters that an op can have, those of its examples, with the number of their axes."""
     op = OPS[name]
-    found: set[str] = set()
+    found: dict[str, int] = {}
     for example in op.examples:
         shape = tuple(example.get("shape", (2, 4, 9, 12)))
         given = {key: value for key, value in example.items() if key not in ("shape", "other")}
         made = op(**{key: kind_of(op, key).read(value) for key, value in given.items()})
-        found |= {slot.name for slot in made.slots((shape, shape)) if slot.trainable}
+        found |= {slot.name: len(slot.shape) for slot in made.slots((shape, shape)) if slot.trainable}
     return found
 
 

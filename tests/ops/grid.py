@@ -26,6 +26,7 @@ NO_LAYER = {
     "sub": "several inputs",
     "mul": "several inputs",
     "div": "several inputs",
+    "maximum": "several inputs",
     "einsum": "several inputs",
     "max_unpool2d": "several inputs",
     "max_pool2d with indices": "several outputs",

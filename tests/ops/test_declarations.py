@@ -28,7 +28,7 @@ VOCABULARY = {
     *("relu", "relu6", "leaky_relu", "prelu", "sigmoid", "softmax", "hard_swish", "silu", "gelu", "identity"),
     *("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d"),
     *("global_avg_pool2d", "global_max_pool2d", "resize", "pad", "pad_to", "crop"),
-    *("concat", "add", "sub", "mul", "flatten"),
+    *("concat", "add", "sub", "mul", "maximum", "flatten"),
 }
 """What there is at the least."""
 

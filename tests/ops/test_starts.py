@@ -32,6 +32,14 @@ NODES: dict[str, Any] = {
 }
 OUTPUTS = ["conv", "grouped", "up", "norm", "slopes", "fc"]
 
+ENLARGING: dict[str, dict[str, Any]] = {
+    "even": {"out_channels": 6, "kernel_size": 4},
+    "odd": {"out_channels": 6, "kernel_size": [3, 2], "bias": False},
+    "grouped": {"out_channels": 6, "kernel_size": 4, "groups": 2},
+    "alone": {"out_channels": 6, "kernel_size": 16, "groups": 6},
+}
+"""Transposed convolutions that start as bilinear enlargement, of six channels."""
+
 FANS = {"conv": (64 * 9, 32 * 9), "grouped": (16 * 9, 32 * 9), "up": (32 * 9, 64 * 9), "fc": (64, 48)}
 """Fan-in and fan-out in PyTorch's sense: the second and the first axis of the canonical weight, times the kernel."""
 
@@ -88,6 +96,11 @@ def _graphs() -> dict[str, Any]:
     made["own"] = network(own, channels=64, outputs=OUTPUTS, init=_rules("kaiming_normal", bias="zeros"))
     slots = {"batch_norm2d": {"weight": {"uniform": {"low": 0, "high": 1}}, "bias": {"normal": {"std": 0.1}}}}
     slots["prelu"] = {"weight": {"constant": {"value": 0.1}}}
+    enlarging = {
+        name: {**node, "op": "conv_transpose2d", "from": "x", "stride": 2, "init": {"weight": "bilinear"}}
+        for name, node in ENLARGING.items()
+    }
+    made["bilinear"] = network(enlarging, channels=6, outputs=list(enlarging))
     made["other ops"] = network(NODES, channels=64, outputs=OUTPUTS, init=slots)
     return made
 
@@ -137,7 +150,7 @@ def _follows(values: np.ndarray, law: Law) -> None:
 
 
 def test_every_initializer_has_a_law() -> None:
-    assert {name.split(",")[0] for name in LAWS} == set(INITIALIZERS)
+    assert {name.split(",")[0] for name in LAWS} | {"bilinear"} == set(INITIALIZERS)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
@@ -194,6 +207,25 @@ def test_a_node_says_its_own(name: str, drawn: Callable[..., Any]) -> None:
     _follows(state["fc.bias"], ("uniform", -1 / 8, 1 / 8))
     _follows(state["grouped.weight"], ("normal", 0.0, math.sqrt(2 / FANS["grouped"][0])))
     _follows(state["grouped.bias"], ("uniform", 0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_bilinear_enlarges_each_channel_by_itself(name: str, drawn: Callable[..., Any]) -> None:
+    state = drawn(name)["bilinear"]
+    for node, attributes in ENLARGING.items():
+        height, width = np.broadcast_to(attributes["kernel_size"], 2)
+        groups = attributes.get("groups", 1)
+        expected = np.zeros((6, 6 // groups, height, width))
+        for group, inner in np.ndindex(groups, 6 // groups):
+            for y, x in np.ndindex(height, width):
+                # As Long, Shelhamer and Darrell's code has it, along either axis by itself.
+                factors = [(height + 1) // 2, (width + 1) // 2]
+                centres = [f - 1 if k % 2 else f - 0.5 for f, k in zip(factors, (height, width), strict=True)]
+                expected[group * (6 // groups) + inner, inner, y, x] = np.prod(
+                    [1 - abs(at - c) / f for at, c, f in zip((y, x), centres, factors, strict=True)]
+                )
+        for weight in state[f"{node}.weight"]:
+            assert np.allclose(weight, expected, rtol=0, atol=1e-7)
 
 
 # --- dropout -----------------------------------------------------------------------------------------

@@ -313,6 +313,7 @@ def _plain() -> Iterator[tuple[str, dict[str, Any], Shapes, str]]:
         yield "add", {}, both, "x[0] + x[1]"
         yield "sub", {}, both, "x[0] - x[1]"
         yield "mul", {}, both, "x[0] * x[1]"
+        yield "maximum", {}, both, "torch.maximum(x[0], x[1])"
         for dim in (-1, 1, 2):
             yield "concat", {"dim": dim}, both, f"torch.cat(x, dim={dim})"
     for shape, axis in product([(2, 3), (2, 3, 4), (2, 3, 4, 5)], range(-5, 5)):
