@@ -318,6 +318,28 @@ def test_outputs_by_name_and_in_training(make: Make) -> None:
     assert [item.name for item in make(OUTPUTS % "backbone.high", auxiliary=False).root.outputs] == ["logits"]
 
 
+def test_outputs_of_a_block_by_counting(make: Make) -> None:
+    text = """
+        blocks:
+          Pyramid:
+            nodes:
+              for i in range(3):
+                level{i}: {op: conv2d, out_channels: 4 * (i + 1), kernel_size: 1}
+            outputs: ["level{i} for i in range(3)"]
+        nodes:
+          pyramid: {block: Pyramid}
+          for i in range(2):
+            act{i}: {op: relu, from: "pyramid.level{i+1}"}
+          merged: {op: concat, from: ["pyramid.level{i} for i in range(3) if i != 1", act0, act1]}
+        outputs: [merged]
+    """
+    graph = make(text)
+    sources = [(tensor.node, tensor.output) for tensor in graph.root.node("merged").sources]
+    assert sources == [("pyramid", 0), ("pyramid", 2), ("act0", 0), ("act1", 0)]
+    assert graph.root.node("act1").sources[0].output == 2
+    assert graph.root.outputs[0].shape[1] == 4 + 12 + 8 + 12
+
+
 def test_what_a_block_returns_unless_asked(make: Make) -> None:
     backbone = classes(make(OUTPUTS % "backbone", auxiliary=False))["Backbone"]
     assert [item.name for item in backbone.outputs] == ["logits"]

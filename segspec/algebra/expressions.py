@@ -256,11 +256,15 @@ class References:
         if isinstance(body, ast.Attribute):
             base = self._one(body.value, scope)
             if not base.output:
-                return Reference(base.node, body.attr)
+                return Reference(base.node, self._filled(body.attr, scope))
         if isinstance(body, ast.Name):
-            template = self._templates.get(body.id)
-            return Reference(template.fill(scope) if template else body.id)
+            return Reference(self._filled(body.id, scope))
         raise self._objection()
+
+    def _filled(self, name: str, scope: Scope) -> str:
+        """A node's or an output's name, its braces filled."""
+        template = self._templates.get(name)
+        return template.fill(scope) if template else name
 
     def _objection(self) -> ExpressionError:
         return ExpressionError(
