@@ -170,8 +170,10 @@ class _Body:
             self.shape[self._origin(node.sources[0])],
             [self.shape[tensor] for tensor in tensors],
         )
-        comment = ", ".join(self.shapes.text(self.module, shape) for shape in after)
-        if after == [before] or comment == self.comment or "?" in comment:
+        texts = [self.shapes.text(self.module, shape) for shape in after]
+        comment = f"each {texts[0]}" if len(texts) > 1 and len(set(texts)) == 1 else ", ".join(texts)
+        too_long = INDENT + len("# ") + len(comment) > WIDTH  # such a list stands in the docstring of the class
+        if after == [before] or comment == self.comment or "?" in comment or too_long:
             return [line]
         self.comment = comment
         if INDENT + len(line) + len(comment) + 4 > WIDTH:
