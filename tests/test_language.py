@@ -600,6 +600,37 @@ def test_channels_of_inputs_are_inferred(make: Make) -> None:
     assert show(call.outputs[0][1]) == "width"  # (2 * width + 1) // 2
 
 
+def test_channels_of_nodes_by_counting(make: Make) -> None:
+    text = """
+        blocks:
+          Exchange:
+            params: {count: 3}
+            inputs: ["x{i} for i in range(count)"]
+            nodes:
+              for i in range(count):
+                to{i}: {op: conv2d, from: "x{(i + 1) % count}", out_channels: "channels(x{i})", kernel_size: 1}
+              merged: {op: concat, from: ["to{i} for i in range(count)"]}
+              all: {op: conv2d, out_channels: "sum([channels(to{j}) for j in range(count)])", kernel_size: 1}
+        nodes:
+          for n in range(3):
+            conv{n}: {op: conv2d, from: image, out_channels: 4 + n, kernel_size: 1}
+          exchange: {block: Exchange, from: ["conv{n} for n in range(3)"]}
+        outputs: [exchange]
+    """
+    graph = make(text)
+    exchange = classes(graph)["Exchange"]
+    assert [show(exchange.node(f"to{i}").call.outputs[0][1]) for i in range(3)] == [
+        "in_channels",
+        "x1_channels",
+        "x2_channels",
+    ]
+    assert graph.root.outputs[0].shape[1] == 4 + 5 + 6
+    with pytest.raises(SpecError, match="nothing here is called 'k'"):
+        make(text.replace("channels(to{j})", "channels(to{k})"))
+    with pytest.raises(SpecError, match="to7"):
+        make(text.replace("channels(to{j})", "channels(to{j + 7})"))
+
+
 def test_channels_that_a_block_states_bind_its_parameter(make: Make) -> None:
     graph = make("""
         params: {width: 8}
