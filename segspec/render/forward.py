@@ -128,10 +128,11 @@ class _Body:
         """The local variable for a value: the node's name, or the output's where there are several."""
         wanted = node.name
         if isinstance(node.call, BlockCall) and len(node.call.outputs) > 1:
-            wanted = node.call.module.outputs[tensor.output].name
+            outputs = [output.name for output in node.call.module.outputs]
+            own = {name for held, name in self.names.items() if held.node == node.name}
             others = {other.name for other in self.module.nodes}
-            if wanted in self.taken | others:
-                wanted = f"{node.name}_{wanted}"
+            plain = not (self.taken - own | others).intersection(outputs)
+            wanted = outputs[tensor.output] if plain else f"{node.name}_{outputs[tensor.output]}"
         while wanted in self.taken or wanted in self.shapes.globals or keyword.iskeyword(wanted):
             wanted += "_"
         self.taken.add(wanted)
