@@ -371,6 +371,28 @@ def test_the_last_tap_is_the_whole_sequence(make: Make) -> None:
         assert len(module.node("body").call.elements) == elements  # type: ignore[union-attr]
 
 
+def test_outputs_of_a_block_by_counting(make: Make) -> None:
+    text = """
+        blocks:
+          Pyramid:
+            nodes:
+              for i in range(3):
+                level{i}: {op: conv2d, out_channels: 4 * (i + 1), kernel_size: 1}
+            outputs: ["level{i} for i in range(3)"]
+        nodes:
+          pyramid: {block: Pyramid}
+          for i in range(2):
+            act{i}: {op: relu, from: "pyramid.level{i+1}"}
+          merged: {op: concat, from: ["pyramid.level{i} for i in range(3) if i != 1", act0, act1]}
+        outputs: [merged]
+    """
+    graph = make(text)
+    sources = [(tensor.node, tensor.output) for tensor in graph.root.node("merged").sources]
+    assert sources == [("pyramid", 0), ("pyramid", 2), ("act0", 0), ("act1", 0)]
+    assert graph.root.node("act1").sources[0].output == 2
+    assert graph.root.outputs[0].shape[1] == 4 + 12 + 8 + 12
+
+
 def test_what_a_block_returns_unless_asked(make: Make) -> None:
     backbone = classes(make(OUTPUTS % "backbone", auxiliary=False))["Backbone"]
     assert [item.name for item in backbone.outputs] == ["logits"]
@@ -644,6 +666,37 @@ def test_channels_of_inputs_are_inferred(make: Make) -> None:
     given = [show(call.argument(name)) for name in ("in_channels", "skip_channels", "channels")]
     assert given == ["3 * width", "width", "width + 1"]
     assert show(call.outputs[0][1]) == "width"  # (2 * width + 1) // 2
+
+
+def test_channels_of_nodes_by_counting(make: Make) -> None:
+    text = """
+        blocks:
+          Exchange:
+            params: {count: 3}
+            inputs: ["x{i} for i in range(count)"]
+            nodes:
+              for i in range(count):
+                to{i}: {op: conv2d, from: "x{(i + 1) % count}", out_channels: "channels(x{i})", kernel_size: 1}
+              merged: {op: concat, from: ["to{i} for i in range(count)"]}
+              all: {op: conv2d, out_channels: "sum([channels(to{j}) for j in range(count)])", kernel_size: 1}
+        nodes:
+          for n in range(3):
+            conv{n}: {op: conv2d, from: image, out_channels: 4 + n, kernel_size: 1}
+          exchange: {block: Exchange, from: ["conv{n} for n in range(3)"]}
+        outputs: [exchange]
+    """
+    graph = make(text)
+    exchange = classes(graph)["Exchange"]
+    assert [show(exchange.node(f"to{i}").call.outputs[0][1]) for i in range(3)] == [
+        "in_channels",
+        "x1_channels",
+        "x2_channels",
+    ]
+    assert graph.root.outputs[0].shape[1] == 4 + 5 + 6
+    with pytest.raises(SpecError, match="nothing here is called 'k'"):
+        make(text.replace("channels(to{j})", "channels(to{k})"))
+    with pytest.raises(SpecError, match="to7"):
+        make(text.replace("channels(to{j})", "channels(to{j + 7})"))
 
 
 def test_channels_that_a_block_states_bind_its_parameter(make: Make) -> None:

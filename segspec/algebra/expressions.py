@@ -89,16 +89,20 @@ class Scope:
 
 
 class Expression:
-    """One parsed expression."""
+    """One parsed expression; ``channels(enc{i})`` may count the node whose channels it asks for."""
+
+    _COUNTED = re.compile(r"(?<=channels\()[A-Za-z_]\w*(?=\{)")
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._body = _parse(text, text)
+        plain, self._templates = _templated(text, self._COUNTED)
+        self._body = _parse(plain, text)
 
     @cached_property
     def names(self) -> frozenset[str]:
         """Every name that the expression reads from outside itself."""
-        return _names(self._body)
+        inside = frozenset().union(*(template.names for template in self._templates.values()))
+        return _names(self._body) | (inside - _bound(self._body))
 
     def evaluate(self, scope: Scope) -> Any:
         """The value: a number (perhaps symbolic), a bool, a string, a list or a dict.
@@ -106,7 +110,7 @@ class Expression:
         Raises :class:`ExpressionError` for what has no value and
         :class:`~segspec.algebra.symbols.Undecided` where a symbol's value is needed.
         """
-        return _Evaluator(scope, self.text).run(self._body)
+        return _Evaluator(scope, self.text, self._templates).run(self._body)
 
     def __repr__(self) -> str:
         return f"Expression({self.text!r})"
@@ -196,17 +200,7 @@ class References:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._templates: dict[str, Template] = {}
-        plain, position = "", 0
-        while word := self._WORD.search(text, position):
-            end = word.end()
-            while end < len(text) and (text[end] == "{" or text[end].isalnum() or text[end] == "_"):
-                end = _closing(text, end) if text[end] == "{" else end + 1
-            name = f"_template_{len(self._templates)}_"
-            self._templates[name] = Template(text[word.start() : end])
-            plain += text[position : word.start()] + name
-            position = end
-        plain += text[position:]
+        plain, self._templates = _templated(text, self._WORD)
         spread = re.search(r"\bfor\b", plain)
         try:
             self._body = _parse(f"({plain})" if spread else plain, text, _ALLOWED | {ast.Attribute})
@@ -313,14 +307,34 @@ def _permit(node: ast.AST, written: str, allowed: Set[type[ast.AST]]) -> None:
         )
 
 
-def _names(body: ast.expr) -> frozenset[str]:
-    inner = {
+def _templated(text: str, word: re.Pattern[str]) -> tuple[str, dict[str, Template]]:
+    """The text with a plain name for each name that holds braces, and what these stand for."""
+    templates: dict[str, Template] = {}
+    plain, position = "", 0
+    while found := word.search(text, position):
+        end = found.end()
+        while end < len(text) and (text[end] == "{" or text[end].isalnum() or text[end] == "_"):
+            end = _closing(text, end) if text[end] == "{" else end + 1
+        name = f"_template_{len(templates)}_"
+        templates[name] = Template(text[found.start() : end])
+        plain += text[position : found.start()] + name
+        position = end
+    return plain + text[position:], templates
+
+
+def _bound(body: ast.expr) -> frozenset[str]:
+    """The variables of its comprehensions."""
+    return frozenset(
         name.id
         for node in ast.walk(body)
         if isinstance(node, ast.comprehension)
         for name in ast.walk(node.target)
         if isinstance(name, ast.Name)
-    }
+    )
+
+
+def _names(body: ast.expr) -> frozenset[str]:
+    inner = _bound(body)
     calls = {id(node.func) for node in ast.walk(body) if isinstance(node, ast.Call)}
     nodes = {
         id(node.args[0])
@@ -337,9 +351,14 @@ def _names(body: ast.expr) -> frozenset[str]:
 class _Evaluator:
     """Walks one expression in one scope."""
 
-    def __init__(self, scope: Scope, text: str) -> None:
+    def __init__(self, scope: Scope, text: str, templates: Mapping[str, Template] | None = None) -> None:
         self.scope = scope
         self.text = text
+        self.templates = templates or {}
+
+    def within(self, scope: Scope) -> _Evaluator:
+        """The same expression with more names."""
+        return _Evaluator(scope, self.text, self.templates)
 
     def run(self, node: ast.expr) -> Any:
         self.scope.budget.spend()
@@ -366,10 +385,10 @@ class _Evaluator:
             yield scope
             return
         first, *rest = generators
-        for item in iterate(_Evaluator(scope, self.text).run(first.iter)):
+        for item in iterate(self.within(scope).run(first.iter)):
             scope.budget.spend()
             inner = scope.bind(unpack(first.target, item))
-            if all(_Evaluator(inner, self.text).truth(condition) for condition in first.ifs):
+            if all(self.within(inner).truth(condition) for condition in first.ifs):
                 yield from self.loop(rest, inner)
 
     def _constant(self, node: ast.Constant) -> Any:
@@ -496,7 +515,7 @@ class _Evaluator:
         scopes = self.loop(node.generators, self.scope)
         items: list[Any] = []
         for scope in scopes:
-            items.append(_Evaluator(scope, self.text).run(node.elt))
+            items.append(self.within(scope).run(node.elt))
             if len(items) > MAX_ITEMS:
                 raise _too_long()
         return items
@@ -508,7 +527,8 @@ class _Evaluator:
         name = node.func.id
         if name == "channels" and self.scope.channels:
             if len(node.args) == 1 and isinstance(argument := node.args[0], ast.Name):
-                return self.scope.channels(argument.id)
+                template = self.templates.get(argument.id)
+                return self.scope.channels(template.fill(self.scope) if template else argument.id)
             raise _Mismatch("channels() takes the name of a node above or of an input")
         if name not in self.scope.functions:
             raise UnknownName(name, self.scope.functions, "there is no function '{}'")

@@ -132,10 +132,11 @@ class _Body:
         """The local variable for a value: the node's name, or the output's where there are several."""
         wanted = node.name
         if isinstance(node.call, BlockCall) and len(node.call.outputs) > 1:
-            wanted = node.call.module.outputs[tensor.output].name
+            outputs = [output.name for output in node.call.module.outputs]
+            own = {name for held, name in self.names.items() if held.node == node.name}
             others = {other.name for other in self.module.nodes}
-            if wanted in self.taken | others:
-                wanted = f"{node.name}_{wanted}"
+            plain = not (self.taken - own | others).intersection(outputs)
+            wanted = outputs[tensor.output] if plain else f"{node.name}_{outputs[tensor.output]}"
         elif isinstance(node.call, OpCall) and tensor.output:
             if not self.uses[tensor]:
                 return "_"
@@ -178,8 +179,10 @@ class _Body:
             self.shape[self._origin(node.sources[0])],
             [self.shape[tensor] for tensor in tensors],
         )
-        comment = ", ".join(self.shapes.text(self.module, shape) for shape in after)
-        if after == [before] or comment == self.comment or "?" in comment:
+        texts = [self.shapes.text(self.module, shape) for shape in after]
+        comment = f"each {texts[0]}" if len(texts) > 1 and len(set(texts)) == 1 else ", ".join(texts)
+        too_long = INDENT + len("# ") + len(comment) > WIDTH  # such a list stands in the docstring of the class
+        if after == [before] or comment == self.comment or "?" in comment or too_long:
             return [line]
         self.comment = comment
         if INDENT + len(line) + len(comment) + 4 > WIDTH:
