@@ -183,28 +183,6 @@ def test_deeplabv3_is_torchvisions(vision, network, depth, auxiliary, evaluated,
     hold_together(theirs, build(ours), evaluated, trained, outputs)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("depth", "count"), [(50, 25_557_032), (101, 44_549_160), (152, 60_192_808)])
-def test_resnet_loads_torchvisions_checkpoints(vision, network, depth, count):
-    theirs = build(lambda: getattr(vision, f"resnet{depth}")(weights=None)).eval()
-    checkpoint = theirs.state_dict()
-    with torch.device("meta"):
-        ours = network("resnet", "torch", depth=depth)().eval()
-        backbone = network("deeplabv3", "torch", "torchvision", depth=depth)().backbone.eval()
-    assert parameters(ours) == count
-    assert list(ours.state_dict()) == list(checkpoint)
-    ours.load_state_dict(checkpoint, strict=True, assign=True)
-    x = image(65, 95)
-    with torch.no_grad():
-        logits, expected = ours(x), theirs(x)
-    assert relative(expected, logits) <= LIMIT
-
-    features = {key: value for key, value in checkpoint.items() if not key.startswith("fc.")}
-    backbone.load_state_dict(features, strict=True, assign=True)
-    with torch.no_grad():
-        assert backbone(x).shape == (2, 2048, 9, 12)
-
-
 def test_every_deeplabv3_loads_torchvisions_backbone(vision, network):
     with torch.device("meta"):
         checkpoint = vision.resnet50(weights=None).state_dict()
