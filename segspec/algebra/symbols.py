@@ -58,6 +58,13 @@ class Symbol:
     size: bool = False
     whole: bool = True
 
+    def __post_init__(self) -> None:
+        held = (self.name, self.low, self.high, self.size, self.whole)
+        object.__setattr__(self, "_hash", hash(held))
+
+    def __hash__(self) -> int:
+        return self._hash  # type: ignore[attr-defined,no-any-return]
+
 
 @dataclass(frozen=True)
 class Floor:
@@ -82,26 +89,44 @@ Monomial: TypeAlias = "tuple[tuple[Atom, int], ...]"
 class Sym:
     """An immutable polynomial with at least one symbol; terms keep the order in which they came."""
 
-    __slots__ = ("_hash", "_key", "depth", "size", "terms")
+    __slots__ = ("_exact", "_hash", "_key", "depth", "size", "terms")
 
     size: int
     depth: int
 
     def __init__(self, terms: tuple[tuple[Monomial, Plain], ...]) -> None:
         self.terms = terms
-        inner = [part for monomial, _ in terms for atom, _ in monomial for part in _parts(atom)]
-        self.size = len(terms) + sum(part.size for part in inner)
-        self.depth = 1 + max((part.depth for part in inner), default=0)
-        if self.size > MAX_TERMS or self.depth > MAX_DEPTH:
+        size, depth = len(terms), 0
+        for monomial, _ in terms:
+            for atom, _ in monomial:
+                if not isinstance(atom, Symbol):
+                    for part in _parts(atom):
+                        size += part.size
+                        depth = max(depth, part.depth)
+        if size > MAX_TERMS or depth >= MAX_DEPTH:
             raise TooLarge("the form is too large")
-        self._key = frozenset((frozenset(monomial), coefficient) for monomial, coefficient in terms)
-        self._hash = hash(self._key)
+        self.size = size
+        self.depth = depth + 1
+        self._key: Any = None
+        self._exact: Exact | None = None
 
     def __hash__(self) -> int:
+        if self._key is None:
+            self._key = frozenset((frozenset(monomial), coefficient) for monomial, coefficient in self.terms)
+            self._hash = hash(self._key)
         return self._hash
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sym) and self._hash == other._hash and self._key == other._key
+        if self is other:
+            return True
+        return isinstance(other, Sym) and hash(self) == hash(other) and bool(self._key == other._key)
+
+    @property
+    def exact(self) -> Exact:
+        """A key that tells apart what is equal and yet written in another order."""
+        if self._exact is None:
+            self._exact = Exact(self)
+        return self._exact
 
     def __add__(self, other: Number) -> Number:
         return _total([*self.terms, *_terms(other)])
@@ -162,6 +187,40 @@ class Sym:
 
 
 Number: TypeAlias = int | float | Fraction | Sym
+
+
+class Exact:
+    """A form as a key, equal to those of the same terms in the same order and of the same types alone."""
+
+    __slots__ = ("_hash", "form", "key")
+
+    def __init__(self, form: Sym) -> None:
+        self.form = form
+        self.key = tuple(
+            (tuple((_exact_atom(atom), power) for atom, power in monomial), _exact(coefficient))
+            for monomial, coefficient in form.terms
+        )
+        self._hash = hash(self.key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Exact) and self._hash == other._hash and self.key == other.key)
+
+
+def _exact(value: Number) -> object:
+    if isinstance(value, Sym):
+        return value.exact
+    return value if type(value) is int else (type(value), value)
+
+
+def _exact_atom(atom: Atom) -> object:
+    if isinstance(atom, Symbol):
+        return atom
+    if isinstance(atom, Floor):
+        return _exact(atom.over), _exact(atom.under)
+    return (atom.name, *map(_exact, atom.args))
 
 
 def number(symbol: Symbol) -> Sym:
@@ -304,14 +363,30 @@ def whole(value: Number) -> int:
 
 def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
     """The number with every symbol in ``values`` replaced, simplified anew."""
-    if not isinstance(value, Sym) or not any(symbol in values for symbol in _symbols(value)):
+    if not isinstance(value, Sym):
         return value
+    given = [(symbol, values[symbol]) for symbol in _symbols(value) if symbol in values]
+    if not given:
+        return value
+    return _substitute(value.exact, tuple([(symbol, _given(number)) for symbol, number in given]))
+
+
+def _given(value: Number) -> object:
+    return value.exact if isinstance(value, Sym) else (value, type(value))
+
+
+@lru_cache(maxsize=65_536)
+def _substitute(exact: Exact, given: tuple[tuple[Symbol, Any], ...]) -> Number:
+    values = {symbol: item.form if isinstance(item, Exact) else item[0] for symbol, item in given}
     result: Number = 0
-    for monomial, coefficient in value.terms:
+    for monomial, coefficient in exact.form.terms:
         term: Number = coefficient
         for atom, exponent in monomial:
-            term = term * power(_substitute_atom(atom, values), exponent)
-        result = result + term
+            factor = _substitute_atom(atom, values)
+            if exponent != 1:
+                factor = power(factor, exponent)
+            term = factor if type(term) is int and term == 1 else term * factor
+        result = term if type(result) is int and result == 0 else result + term
     return result
 
 

@@ -114,10 +114,11 @@ def spread(kernel: Number, stride: Number = 1, before: Number = 0, dilation: Num
     return Reach(Fraction(1, stride), reads)
 
 
-def interpolation(step: Fraction, mode: str) -> Reach:
+def interpolation(step: Fraction, mode: str, *, aligned: bool = False) -> Reach:
     """Resizing, ``step`` input elements for one of the output.
 
-    With aligned corners it is this in the middle of the map, and elsewhere less than an element off.
+    With ``aligned`` corners the distance of input elements is not quite that, so none is ever met exactly: this
+    is where they lie before the middle of the map, and they are less than an element off elsewhere.
     """
     around = {"bilinear": 1, "bicubic": 2}
 
@@ -127,7 +128,7 @@ def interpolation(step: Fraction, mode: str) -> Reach:
             return range(place, place + 1)
         centre = (j + Fraction(1, 2)) * step - Fraction(1, 2)
         place = math.floor(centre)
-        if centre == place:  # the neighbours' weights are zero
+        if centre == place and not aligned:  # the neighbours' weights are zero
             return range(place, place + 1)
         return range(place + 1 - around[mode], place + 1 + around[mode])
 

@@ -74,7 +74,7 @@ class Resize(Op):
             if self.size is not None or own is None or other is None:
                 return WHOLE
             step = other / own
-        return interpolation(step, self.mode)
+        return interpolation(step, self.mode, aligned=self.align_corners is True)
 
 
 def _ratio(factor: Number) -> Fraction:
