@@ -168,8 +168,8 @@ class Elaborator:
                 channels[name] = self._size(frame, name, "channels", declared)
             # A network's own inputs all have one size; those of a block each have their own.
             suffix = "" if index == 0 or frame.caller is None else f"_{name}"
-            batch = N if _batches(inputs)[index : index + 1] in ((), (0,)) else Symbol(f"N_{name}", size=True)
-            axes = self._input_shape(frame, shape, batch, channels[name], suffix)
+            first = _batches(inputs)[index] if index < len(inputs) else number(N)
+            axes = self._input_shape(frame, shape, first, channels[name], suffix)
             length = self._stated(frame, name, "length")
             if length is not None:
                 if len(axes) != 3:
@@ -211,15 +211,15 @@ class Elaborator:
             None,
         )
 
-    def _input_shape(self, frame: Frame, shape: Shape | None, batch: Symbol, channels: Number, suffix: str) -> Shape:
-        axes: list[Number] = [number(batch), channels]
+    def _input_shape(self, frame: Frame, shape: Shape | None, batch: Number, channels: Number, suffix: str) -> Shape:
+        axes: list[Number] = [batch, channels]
         rank = 4 if shape is None else len(shape)
         for index, letter in enumerate({3: "L", 4: "HW"}.get(rank, "ABCDEF"[: max(rank - 2, 0)])):
             symbol = Symbol(letter + suffix, size=True)
             axes.append(number(symbol))
             frame.actual[symbol] = shape[index + 2] if shape else number(symbol)
         if shape:
-            frame.actual[batch] = shape[0]
+            frame.actual |= dict.fromkeys(symbols_of(batch), shape[0])
         return tuple(axes)
 
     def _elaborate(self, frame: Frame, key: Any) -> Module:
@@ -422,10 +422,18 @@ def _input_doc(definition: Definition, name: str) -> str:
     return next((item.doc for item in definition.block.inputs if item.name.text == name), "")
 
 
-def _batches(inputs: list[Shape | None]) -> tuple[int, ...]:
-    """For each input, the first that has its batch: a learned tensor's first axis is not the images'."""
+def _batches(inputs: list[Shape | None]) -> tuple[Number, ...]:
+    """The first axis of each input in the block's terms.
+
+    It is the first input's batch, or, for a learned tensor among maps, a symbol or a number of its own.
+    """
     found = [shape[0] if shape else None for shape in inputs]
-    return tuple(found.index(batch) for batch in found)
+    axes: list[Number] = []
+    for length in found:
+        first = found.index(length)
+        own = number(Symbol(f"N{first}", size=True)) if first else number(N)
+        axes.append(length if first and isinstance(length, int) else own)
+    return tuple(axes)
 
 
 def _frozen(value: Any) -> Any:
