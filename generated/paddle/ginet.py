@@ -411,7 +411,7 @@ class GINet(nn.Layer):
         words = fc2.transpose([1, 0]).unsqueeze(0)  # (1, states, num_classes)
         reduce = self.reduce(features)  # (N, channels, ⌈H/8⌉, ⌈W/8⌉)
         # (N, channels, ⌈H/8⌉, ⌈W/8⌉), (N, states, num_classes)
-        unit_features, semantic = self.unit(reduce, words)
+        unit_features, unit_semantic = self.unit(reduce, words)
         drop = self.drop(unit_features)
         classifier = self.classifier(drop)  # (N, num_classes, ⌈H/8⌉, ⌈W/8⌉)
         # (N, num_classes, H, W)
@@ -419,7 +419,7 @@ class GINet(nn.Layer):
             classifier, size=image.shape[-2:], mode="bilinear", align_corners=True
         )
         if self.training:
-            presence = self.presence(semantic)  # (N, 1, num_classes)
+            presence = self.presence(unit_semantic)  # (N, 1, num_classes)
             classes = presence.squeeze(1)  # (N, num_classes)
             aux_head = self.aux_head(layer3)  # (N, num_classes, ⌈H/8⌉, ⌈W/8⌉)
             # (N, num_classes, H, W)

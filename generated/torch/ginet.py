@@ -397,7 +397,7 @@ class GINet(nn.Module):
         words = fc2.permute(1, 0).unsqueeze(0)  # (1, states, num_classes)
         reduce = self.reduce(features)  # (N, channels, ⌈H/8⌉, ⌈W/8⌉)
         # (N, channels, ⌈H/8⌉, ⌈W/8⌉), (N, states, num_classes)
-        unit_features, semantic = self.unit(reduce, words)
+        unit_features, unit_semantic = self.unit(reduce, words)
         drop = self.drop(unit_features)
         classifier = self.classifier(drop)  # (N, num_classes, ⌈H/8⌉, ⌈W/8⌉)
         # (N, num_classes, H, W)
@@ -405,7 +405,7 @@ class GINet(nn.Module):
             classifier, size=image.shape[-2:], mode="bilinear", align_corners=True
         )
         if self.training:
-            presence = self.presence(semantic)  # (N, 1, num_classes)
+            presence = self.presence(unit_semantic)  # (N, 1, num_classes)
             classes = presence.squeeze(1)  # (N, num_classes)
             aux_head = self.aux_head(layer3)  # (N, num_classes, ⌈H/8⌉, ⌈W/8⌉)
             # (N, num_classes, H, W)
