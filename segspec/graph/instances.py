@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
@@ -79,7 +80,15 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
 
     ``values`` are those of the root's symbols; by default its parameters', the sizes left symbolic.
     """
-    yield from _walk(graph.root, ("", ""), graph.defaults() if values is None else values, False)
+    if values is None:
+        yield from _unrolled(graph)
+    else:
+        yield from _walk(graph.root, ("", ""), values, False)
+
+
+@lru_cache(maxsize=64)
+def _unrolled(graph: Graph) -> tuple[Instance, ...]:
+    return tuple(_walk(graph.root, ("", ""), graph.defaults(), False))
 
 
 _Prefix = tuple[str, str]

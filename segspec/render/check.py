@@ -54,13 +54,21 @@ def _layerless(graph: Graph, chosen: list[Backend]) -> Iterator[Problem]:
     """Elements of sequences that a backend has no layer for."""
     for backend in chosen:
         renderer = Renderer(graph, backend)
+        seen: dict[int, list[Problem]] = {}  # a class may have many instances
         for instance in instances(graph):
             if instance.inside and isinstance(instance.call, OpCall):
-                try:
-                    renderer.constructor(instance.call, graph.root)
-                except SpecError as error:
-                    for problem in error.problems:
-                        yield replace(problem, place=instance.node.place, node=instance.path)
+                if id(instance.call) not in seen:
+                    seen[id(instance.call)] = _refused(renderer, instance.call, graph)
+                for problem in seen[id(instance.call)]:
+                    yield replace(problem, place=instance.node.place, node=instance.path)
+
+
+def _refused(renderer: Renderer, call: OpCall, graph: Graph) -> list[Problem]:
+    try:
+        renderer.constructor(call, graph.root)
+    except SpecError as error:
+        return list(error.problems)
+    return []
 
 
 def _expected(definition: Definition, preset: str) -> int | None:

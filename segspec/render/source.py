@@ -23,7 +23,7 @@ from segspec.errors import fail
 from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, SequenceCall
 from segspec.render import text
 from segspec.render.backend import Backend
-from segspec.render.documentation import Shapes, class_doc, module_doc
+from segspec.render.documentation import class_doc, module_doc, shapes_of
 from segspec.render.forward import body, inputs_text, returns_text
 from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
@@ -82,7 +82,7 @@ class _Renderer:
         self.backend = backend
         self.environment = _environment(backend.folder)
         self.ops = self.environment.get_template("ops.jinja").module
-        self.shapes = Shapes(graph)
+        self.shapes = shapes_of(graph)
 
     def source(self) -> str:
         """The source before formatting."""
@@ -99,13 +99,14 @@ class _Renderer:
             "used": set(),
         }
         template = self.environment.get_template("module.py.jinja")
-        used = text.names_in(template.render(context))
+        draft = template.render(context)
+        used = text.names_in(draft)
         helpers = self.environment.get_template("helpers.jinja").module
         wanted = [name for name in _macros(helpers) if name in used]
         context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
-        # The imports that are needed are seen once the helpers are there.
-        annotated = text.names_in(template.render(context)) | _annotated(template.render(context))
-        context["used"] = annotated
+        # What the helpers use must be imported too.
+        parts = [draft, *context["helpers"]]
+        context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, parts))
         return template.render(context)
 
     def _command(self) -> str:
