@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segspec.errors import Problem, SpecError
-from segspec.graph.elaborate import elaborate
+from segspec.graph.elaborate import Elaborator, elaborate
 from segspec.graph.instances import instances, parameters
 from segspec.graph.model import Graph, OpCall
 from segspec.graph.sizes import conflict, size_rule
@@ -26,9 +26,11 @@ class Checked:
     sizes: str
 
 
-def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> Checked:
+def check(
+    definition: Definition, settings: Mapping[str, Any], preset: str, elaborator: Elaborator | None = None
+) -> Checked:
     """Check a spec at one preset; raises :class:`SpecError` with every problem found."""
-    graph = elaborate(definition, settings, preset)
+    graph = elaborate(definition, settings, preset, elaborator)
     found = refusals(graph, list(backends().values()))
     count = parameters(graph)
     expected = _expected(definition, preset) if not settings else None
