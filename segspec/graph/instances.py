@@ -153,9 +153,7 @@ def settled(op: Op, values: Values) -> Op:
 
 def _settled_attributes(op: Op, values: Values) -> Iterator[tuple[str, Any]]:
     """The attributes that depend on symbols, at these values."""
-    for name, written in op.attributes().items():
-        if not symbols_of(written):
-            continue
+    for name, written in op.symbolic.items():
         items = written if isinstance(written, tuple) else (written,)
         found: list[Any] = [substitute(item, values) for item in items]
         if isinstance(written, Sym) and {symbol.high for symbol in symbols_of(written)} == {1}:
