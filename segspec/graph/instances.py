@@ -120,29 +120,45 @@ def _visit(call: Call, at: _Prefix, values: Values, node: Node, inside: str, tra
 def parameters(graph: Graph) -> int:
     """The number of trainable elements."""
     total: Number = 0
+    counts: dict[int, Number] = {}  # of each call: a class may have many instances
     for instance in instances(graph):
-        total = total + sum(product(slot.shape) for slot in instance.slots() if slot.trainable)
+        call = instance.call
+        if isinstance(call, OpCall) and call.op.has_state and not instance.shared:
+            if id(call) not in counts:
+                slots = [slot for slot in call.op.slots(call.inputs) if slot.trainable]
+                counts[id(call)] = sum((product(slot.shape) for slot in slots), 0)
+            total = total + substitute(counts[id(call)], instance.values)
     assert isinstance(total, int)
     return total
 
 
 def misfits(graph: Graph) -> Iterator[Problem]:
     """What the ops have against their attributes at the values that the network's parameters have."""
+    known: dict[Any, list[str]] = {}
     for instance in instances(graph):
-        if not isinstance(instance.call, OpCall):
-            continue
-        op = instance.call.op
-        values: dict[str, Any] = {}
-        for name, found in _settled_attributes(op, instance.values):
-            try:
-                values[name] = kind_of(type(op), name).read(found)
-            except ValueError as error:
-                yield Problem("attribute", f"{name}: {error}", instance.node.place, instance.path)
-        if values:
-            try:
-                replace(op, **values).validate()  # type: ignore[type-var]
-            except ValueError as error:
-                yield Problem("attribute", f"{op.name}: {error}", instance.node.place, instance.path)
+        if isinstance(instance.call, OpCall) and instance.call.op.symbolic:
+            op = instance.call.op
+            found = dict(_settled_attributes(op, instance.values))
+            key = id(op), str(found)
+            if key not in known:
+                known[key] = list(_objections(op, found))
+            for message in known[key]:
+                yield Problem("attribute", message, instance.node.place, instance.path)
+
+
+def _objections(op: Op, found: dict[str, Any]) -> Iterator[str]:
+    """What an op has against these values of its attributes, each by itself and together."""
+    values: dict[str, Any] = {}
+    for name, value in found.items():
+        try:
+            values[name] = kind_of(type(op), name).read(value)
+        except ValueError as error:
+            yield f"{name}: {error}"
+    if values:
+        try:
+            replace(op, **values).validate()  # type: ignore[type-var]
+        except ValueError as error:
+            yield f"{op.name}: {error}"
 
 
 def settled(op: Op, values: Values) -> Op:
