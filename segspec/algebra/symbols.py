@@ -282,6 +282,11 @@ def compare(operator: str, left: Number, right: Number) -> bool:
     return answer
 
 
+def decided(operator: str, left: Number, right: Number) -> bool | None:
+    """What :func:`compare` answers, or None where it would raise."""
+    return _compared(operator, left, right)[0]
+
+
 @lru_cache(maxsize=65_536)
 def _compared(operator: str, left: Number, right: Number) -> tuple[bool | None, frozenset[Symbol]]:
     """The answer, or None with the symbols that it depends on."""

@@ -9,7 +9,20 @@ from typing import Any
 
 from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
 from segspec.errors import Problem
-from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, H, Module, N, Node, OpCall, SequenceCall, W
+from segspec.graph.model import (
+    ApplyCall,
+    BlockCall,
+    Call,
+    Graph,
+    H,
+    Module,
+    N,
+    Node,
+    OpCall,
+    SequenceCall,
+    W,
+    elements_of,
+)
 from segspec.ops import Op, Shape, Slot
 from segspec.ops.attributes import kind_of
 from segspec.ops.base import product
@@ -134,31 +147,49 @@ def parameters(graph: Graph) -> int:
 
 def misfits(graph: Graph) -> Iterator[Problem]:
     """What the ops have against their attributes at the values that the network's parameters have."""
-    known: dict[Any, list[str]] = {}
+    if not any(_objections(op, values) for op, values in _settings(graph)):
+        return
     for instance in instances(graph):
-        if isinstance(instance.call, OpCall) and instance.call.op.symbolic:
-            op = instance.call.op
-            found = dict(_settled_attributes(op, instance.values))
-            key = id(op), str(found)
-            if key not in known:
-                known[key] = list(_objections(op, found))
-            for message in known[key]:
+        if isinstance(instance.call, OpCall):
+            for message in _objections(instance.call.op, instance.values):
                 yield Problem("attribute", message, instance.node.place, instance.path)
 
 
-def _objections(op: Op, found: dict[str, Any]) -> Iterator[str]:
-    """What an op has against these values of its attributes, each by itself and together."""
-    values: dict[str, Any] = {}
-    for name, value in found.items():
+def _settings(graph: Graph) -> Iterator[tuple[Op, Values]]:
+    """Every op with symbolic attributes, with each of the values that its class's parameters have somewhere."""
+    seen = set()
+    waiting: list[tuple[Module, Values]] = [(graph.root, graph.defaults())]
+    while waiting:
+        module, values = waiting.pop()
+        key = id(module), tuple(sorted((symbol.name, str(value)) for symbol, value in values.items()))
+        if key in seen:
+            continue
+        seen.add(key)
+        for node in module.nodes:
+            for _, call in elements_of(node.call.call if isinstance(node.call, ApplyCall) else node.call):
+                if isinstance(call, OpCall) and call.op.symbolic:
+                    yield call.op, values
+                elif isinstance(call, BlockCall):
+                    given = {symbol: item for symbol, item in call.values.items() if not symbol.size}
+                    own = {symbol: substitute(item, values) for symbol, item in given.items()}
+                    waiting.append((call.module, own))
+
+
+def _objections(op: Op, values: Values) -> list[str]:
+    """What an op has against its attributes at these values, each by itself and together."""
+    found: list[str] = []
+    given: dict[str, Any] = {}
+    for name, value in _settled_attributes(op, values):
         try:
-            values[name] = kind_of(type(op), name).read(value)
+            given[name] = kind_of(type(op), name).read(value)
         except ValueError as error:
-            yield f"{name}: {error}"
-    if values:
+            found.append(f"{name}: {error}")
+    if given:
         try:
-            replace(op, **values).validate()  # type: ignore[type-var]
+            replace(op, **given).validate()  # type: ignore[type-var]
         except ValueError as error:
-            yield f"{op.name}: {error}"
+            found.append(f"{op.name}: {error}")
+    return found
 
 
 def settled(op: Op, values: Values) -> Op:

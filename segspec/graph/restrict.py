@@ -76,7 +76,9 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     for node in cut:
         for path, call in _calls(node):
             if isinstance(call, BlockCall):
-                inner += [item.under(call.values).within(path) for item in call.module.requirements]
+                for item in call.module.requirements:
+                    if item.verdict(call.values) is not True:
+                        inner.append(item.under(call.values).within(path))
     return replace(
         module,
         arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -95,18 +95,14 @@ class _Renderer:
             "docstring": module_doc(self.graph),
             "classes": classes,
             "init": init,
-            "helpers": [],
-            "used": set(),
         }
         template = self.environment.get_template("module.py.jinja")
-        draft = template.render(context)
-        used = text.names_in(draft)
+        used = set().union(*map(text.names_in, _code(classes, init)))
         helpers = self.environment.get_template("helpers.jinja").module
-        wanted = [name for name in _macros(helpers) if name in used]
+        wanted = [name for name in self.backend.helpers if name in used]
         context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
         # What the helpers use must be imported too.
-        parts = [draft, *context["helpers"]]
-        context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, parts))
+        context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, context["helpers"]))
         return template.render(context)
 
     def _command(self) -> str:
@@ -213,8 +209,12 @@ def _signature(module: Module) -> list[str]:
     return parts
 
 
-def _macros(module: Any) -> list[str]:
-    return [name for name in vars(module) if not name.startswith("_")]
+def _code(classes: list[dict[str, Any]], init: dict[str, Any] | None) -> Iterator[str]:
+    """The statements of a module, in pieces that other modules may have too."""
+    for held in classes:
+        yield "\n".join([*(attribute["code"] for attribute in held["attributes"]), *held["body"]])
+    for branch in init["branches"] if init else ():
+        yield "\n".join(branch["lines"])
 
 
 def _annotated(source: str) -> set[str]:

@@ -234,7 +234,8 @@ def _escaped(text: str) -> str:
     return printable(text).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
-def names_in(source: str) -> set[str]:
+@lru_cache(maxsize=4_096)
+def names_in(source: str) -> frozenset[str]:
     """Every name that a piece of Python reads."""
     found: set[str] = set()
     waiting: list[ast.AST] = [ast.parse(source)]
@@ -248,7 +249,7 @@ def names_in(source: str) -> set[str]:
                 waiting.append(held)
             elif isinstance(held, list):
                 waiting += [item for item in held if isinstance(item, ast.AST)]
-    return found
+    return frozenset(found)
 
 
 def agreed(forms: Iterable[Number]) -> Number | None:
