@@ -194,10 +194,11 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str]]]:
     """The specs asked for, each with the presets asked for; problems of all of them together."""
-    from segspec.spec.load import load
+    from segspec.spec.load import Loader
     from segspec.spec.models import Spec
     from segspec.spec.zoo import networks
 
+    loader = Loader()
     names = [options.name] if "name" in options else options.names
     if "all" in options and options.all:
         if names or options.preset or options.settings:
@@ -209,7 +210,7 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
     problems: list[Problem] = []
     for name in names:
         try:
-            definition = load(name)
+            definition = loader.load(name)
         except SpecError as error:
             problems += error.problems
             continue
@@ -222,12 +223,12 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
 
 
 def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
-    from segspec.graph.elaborate import elaborate
+    from segspec.graph.elaborate import Elaborator, elaborate
 
-    settings = _settings(options)
+    settings, elaborator = _settings(options), Elaborator()
     for definition, presets in _definitions(options):
         for preset in presets:
-            yield elaborate(definition, settings, preset)
+            yield elaborate(definition, settings, preset, elaborator)
 
 
 def _chosen(options: argparse.Namespace) -> list[Backend]:
@@ -241,11 +242,12 @@ def _chosen(options: argparse.Namespace) -> list[Backend]:
 
 def _list(options: argparse.Namespace) -> int:
     from segspec.draw.table import table
-    from segspec.spec.load import load
+    from segspec.spec.load import Loader
     from segspec.spec.models import Spec
     from segspec.spec.zoo import networks
 
-    blocks = {name: load(name).block for name in networks()}
+    loader = Loader()
+    blocks = {name: loader.load(name).block for name in networks()}
     found = [(name, block) for name, block in blocks.items() if isinstance(block, Spec)]
     if options.json:
         held = [
@@ -268,9 +270,10 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from segspec.graph.elaborate import Elaborator
     from segspec.render.check import check
 
-    settings = _settings(options)
+    settings, elaborator = _settings(options), Elaborator()
     results: list[Checked] = []
     problems: list[Problem] = []
     for definition, presets in _definitions(options):
@@ -279,7 +282,7 @@ def _check(options: argparse.Namespace) -> int:
             wanted = ["", *definition.block.presets]  # type: ignore[attr-defined]
         for preset in wanted:
             try:
-                results.append(check(definition, settings, preset))
+                results.append(check(definition, settings, preset, elaborator))
             except SpecError as error:
                 problems += error.problems
     if problems:

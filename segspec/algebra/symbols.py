@@ -276,6 +276,20 @@ def compare(operator: str, left: Number, right: Number) -> bool:
 
     Raises :class:`Undecided` where different values of the symbols would give different answers.
     """
+    answer, symbols = _compared(operator, left, right)
+    if answer is None:
+        raise Undecided(symbols)
+    return answer
+
+
+def decided(operator: str, left: Number, right: Number) -> bool | None:
+    """What :func:`compare` answers, or None where it would raise."""
+    return _compared(operator, left, right)[0]
+
+
+@lru_cache(maxsize=65_536)
+def _compared(operator: str, left: Number, right: Number) -> tuple[bool | None, frozenset[Symbol]]:
+    """The answer, or None with the symbols that it depends on."""
     difference = left - right
     low, high = bounds(difference)
     answers = {
@@ -287,9 +301,7 @@ def compare(operator: str, left: Number, right: Number) -> bool:
         ">=": (low >= 0, high < 0),
     }
     yes, no = answers[operator]
-    if yes == no:
-        raise Undecided(symbols_of(difference))
-    return yes
+    return (None if yes == no else yes), symbols_of(difference)
 
 
 def bounds(value: Number) -> tuple[float, float]:

@@ -315,9 +315,10 @@ class Site(Reader):
                 if not any(symbol.size for symbol in symbols_of(item.shape[axis])):
                     given_as = f"{name} is given a length of {show(shape[axis])} as '{item.name}'"
                     require.equal(shape[axis], substitute(item.shape[axis], values), given_as)
-        require = Require([], place, where)  # what stays open is found again when it is known what is read of the block
         for requirement in module.requirements:
-            require.add(requirement.under(values).within(where))
+            # What stays open is found again when it is known what is read of the block.
+            if requirement.verdict(values) is False:
+                raise SpecError(requirement.under(values).within(where).problem())
         outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in module.outputs)
         return BlockCall(module, values, outputs)
 

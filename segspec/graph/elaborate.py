@@ -34,15 +34,21 @@ from segspec.spec.names import IMPORTED, PYTHON, class_name, objection
 MAX_NESTING = 30
 
 
-def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None, preset: str = "") -> Graph:
+def elaborate(
+    definition: Definition,
+    settings: Mapping[str, Any] | None = None,
+    preset: str = "",
+    elaborator: Elaborator | None = None,
+) -> Graph:
     """The graph of a spec at its defaults, a preset's values and ``settings``, each over the one before.
 
-    Raises :class:`SpecError` with every problem found.
+    An ``elaborator`` that is given for several graphs elaborates once what they share. Raises :class:`SpecError`
+    with every problem found.
     """
     found = list(definition.file.findings())
     try:
         values = root_values(definition, settings or {}, preset)
-        root, modules = named(Elaborator().root(definition, values))
+        root, modules = named((elaborator or Elaborator()).root(definition, values))
         graph = Graph(root, modules, values, dict(settings or {}), preset)
         found += misfits(graph)
     except SpecError as error:
@@ -56,7 +62,7 @@ def elaborate(definition: Definition, settings: Mapping[str, Any] | None = None,
 
 
 class Elaborator:
-    """Elaborates the blocks of one spec, each class once."""
+    """Elaborates networks, each class of their blocks once."""
 
     def __init__(self) -> None:
         self.limits = Limits()
@@ -66,6 +72,7 @@ class Elaborator:
 
     def root(self, definition: Definition, values: dict[str, Any]) -> Module:
         """The network's own module."""
+        self.limits = Limits()
         shapes: list[Shape | None] = [None for _ in definition.block.inputs]
         return self.module(definition, dict(values), shapes, None)[0]
 
@@ -88,7 +95,8 @@ class Elaborator:
         while True:
             key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs), _batches(inputs))
             frame = self._frame(definition, given, bound, caller)
-            held = self.known.setdefault(key, [])
+            # A network's own module holds its parameters' values: no other has use for it.
+            held = self.known.setdefault(key, []) if caller else []
             try:
                 self._prepare(frame, inputs)
                 known = next((outcome for decisions, outcome in held if frame.agrees(decisions)), None)

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
 from segspec.errors import Problem
-from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, H, Module, N, Node, OpCall, SequenceCall, W
+from segspec.graph.model import (
+    ApplyCall,
+    BlockCall,
+    Call,
+    Graph,
+    H,
+    Module,
+    N,
+    Node,
+    OpCall,
+    SequenceCall,
+    W,
+    elements_of,
+)
 from segspec.ops import Op, Shape, Slot
 from segspec.ops.attributes import kind_of
 from segspec.ops.base import product
@@ -79,7 +93,15 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
 
     ``values`` are those of the root's symbols; by default its parameters', the sizes left symbolic.
     """
-    yield from _walk(graph.root, ("", ""), graph.defaults() if values is None else values, False)
+    if values is None:
+        yield from _unrolled(graph)
+    else:
+        yield from _walk(graph.root, ("", ""), values, False)
+
+
+@lru_cache(maxsize=64)
+def _unrolled(graph: Graph) -> tuple[Instance, ...]:
+    return tuple(_walk(graph.root, ("", ""), graph.defaults(), False))
 
 
 _Prefix = tuple[str, str]
@@ -111,29 +133,63 @@ def _visit(call: Call, at: _Prefix, values: Values, node: Node, inside: str, tra
 def parameters(graph: Graph) -> int:
     """The number of trainable elements."""
     total: Number = 0
+    counts: dict[int, Number] = {}  # of each call: a class may have many instances
     for instance in instances(graph):
-        total = total + sum(product(slot.shape) for slot in instance.slots() if slot.trainable)
+        call = instance.call
+        if isinstance(call, OpCall) and call.op.has_state and not instance.shared:
+            if id(call) not in counts:
+                slots = [slot for slot in call.op.slots(call.inputs) if slot.trainable]
+                counts[id(call)] = sum((product(slot.shape) for slot in slots), 0)
+            total = total + substitute(counts[id(call)], instance.values)
     assert isinstance(total, int)
     return total
 
 
 def misfits(graph: Graph) -> Iterator[Problem]:
     """What the ops have against their attributes at the values that the network's parameters have."""
+    if not any(_objections(op, values) for op, values in _settings(graph)):
+        return
     for instance in instances(graph):
-        if not isinstance(instance.call, OpCall):
+        if isinstance(instance.call, OpCall):
+            for message in _objections(instance.call.op, instance.values):
+                yield Problem("attribute", message, instance.node.place, instance.path)
+
+
+def _settings(graph: Graph) -> Iterator[tuple[Op, Values]]:
+    """Every op with symbolic attributes, with each of the values that its class's parameters have somewhere."""
+    seen = set()
+    waiting: list[tuple[Module, Values]] = [(graph.root, graph.defaults())]
+    while waiting:
+        module, values = waiting.pop()
+        key = id(module), tuple(sorted((symbol.name, str(value)) for symbol, value in values.items()))
+        if key in seen:
             continue
-        op = instance.call.op
-        values: dict[str, Any] = {}
-        for name, found in _settled_attributes(op, instance.values):
-            try:
-                values[name] = kind_of(type(op), name).read(found)
-            except ValueError as error:
-                yield Problem("attribute", f"{name}: {error}", instance.node.place, instance.path)
-        if values:
-            try:
-                replace(op, **values).validate()  # type: ignore[type-var]
-            except ValueError as error:
-                yield Problem("attribute", f"{op.name}: {error}", instance.node.place, instance.path)
+        seen.add(key)
+        for node in module.nodes:
+            for _, call in elements_of(node.call.call if isinstance(node.call, ApplyCall) else node.call):
+                if isinstance(call, OpCall) and call.op.symbolic:
+                    yield call.op, values
+                elif isinstance(call, BlockCall):
+                    given = {symbol: item for symbol, item in call.values.items() if not symbol.size}
+                    own = {symbol: substitute(item, values) for symbol, item in given.items()}
+                    waiting.append((call.module, own))
+
+
+def _objections(op: Op, values: Values) -> list[str]:
+    """What an op has against its attributes at these values, each by itself and together."""
+    found: list[str] = []
+    given: dict[str, Any] = {}
+    for name, value in _settled_attributes(op, values):
+        try:
+            given[name] = kind_of(type(op), name).read(value)
+        except ValueError as error:
+            found.append(f"{name}: {error}")
+    if given:
+        try:
+            replace(op, **given).validate()  # type: ignore[type-var]
+        except ValueError as error:
+            found.append(f"{op.name}: {error}")
+    return found
 
 
 def settled(op: Op, values: Values) -> Op:
@@ -144,9 +200,7 @@ def settled(op: Op, values: Values) -> Op:
 
 def _settled_attributes(op: Op, values: Values) -> Iterator[tuple[str, Any]]:
     """The attributes that depend on symbols, at these values."""
-    for name, written in op.attributes().items():
-        if not symbols_of(written):
-            continue
+    for name, written in op.symbolic.items():
         items = written if isinstance(written, tuple) else (written,)
         found: list[Any] = [substitute(item, values) for item in items]
         if isinstance(written, Sym) and {symbol.high for symbol in symbols_of(written)} == {1}:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from segspec.algebra.symbols import Number, Symbol, Undecided, compare, constant_of, show, substitute, symbols_of
+from segspec.algebra.symbols import Number, Symbol, compare, constant_of, decided, show, substitute, symbols_of
 from segspec.errors import Place, Problem
 from segspec.ops import Op, Shape
 from segspec.ops.initializers import Initializer
@@ -144,6 +144,10 @@ class Requirement:
         left, right = substitute(self.left, values), substitute(self.right, values)
         return Requirement(self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training)
 
+    def verdict(self, values: Mapping[Symbol, Number]) -> bool | None:
+        """Whether it holds with symbols replaced; None where that is open."""
+        return decided(self.kind, substitute(self.left, values), substitute(self.right, values))
+
     def within(self, node: str) -> Requirement:
         """The requirement as seen from the block that holds ``node``."""
         path = f"{node}.{self.node}" if self.node else node
@@ -164,10 +168,7 @@ class Requirement:
 
     def surely(self) -> bool:
         """Whether it holds for all values of its symbols."""
-        try:
-            return self.holds()
-        except Undecided:
-            return False
+        return decided(self.kind, self.left, self.right) is True
 
     def problem(self) -> Problem:
         """The problem that its violation is, the two sides filled into its message."""

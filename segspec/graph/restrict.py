@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from segspec.algebra.symbols import Symbol, symbols_of
 from segspec.errors import fail
@@ -75,7 +76,9 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     for node in cut:
         for path, call in _calls(node):
             if isinstance(call, BlockCall):
-                inner += [item.under(call.values).within(path) for item in call.module.requirements]
+                for item in call.module.requirements:
+                    if item.verdict(call.values) is not True:
+                        inner.append(item.under(call.values).within(path))
     return replace(
         module,
         arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),
@@ -99,7 +102,7 @@ def _cut(call: Call, read: list[Tensor]) -> tuple[Call, list[int]]:
     """A call restricted to the outputs that are read, and which of the old outputs the new ones are."""
     indices = sorted({tensor.output for tensor in read}) or [0]
     if isinstance(call, BlockCall) and len(indices) < len(call.module.outputs):
-        module = restrict(call.module, [call.module.outputs[index] for index in indices])
+        module = _with_outputs(call.module, tuple(indices))
         return BlockCall(module, call.values, tuple(call.outputs[index] for index in indices)), indices
     if isinstance(call, SequenceCall):
         taps = [tensor.upto for tensor in read]
@@ -109,6 +112,11 @@ def _cut(call: Call, read: list[Tensor]) -> tuple[Call, list[int]]:
         inner, order = _cut(call.call, read)
         return ApplyCall(call.target, inner), order
     return call, list(range(len(call.outputs)))
+
+
+@lru_cache(maxsize=1_024)
+def _with_outputs(module: Module, indices: tuple[int, ...]) -> Module:
+    return restrict(module, [module.outputs[index] for index in indices])
 
 
 def _default_cut(call: Call) -> Call:

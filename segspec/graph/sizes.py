@@ -12,8 +12,20 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 
-from segspec.algebra.symbols import Floor, Function, Number, Plain, Sym, Symbol, compare, evaluate, symbols_of
-from segspec.errors import Problem, SpecError, fail
+from segspec.algebra.symbols import (
+    Floor,
+    Function,
+    Number,
+    Plain,
+    Sym,
+    Symbol,
+    compare,
+    evaluate,
+    number,
+    substitute,
+    symbols_of,
+)
+from segspec.errors import Problem, fail
 from segspec.graph.instances import at_size
 from segspec.graph.model import Graph, H, N, Requirement, W
 
@@ -130,12 +142,28 @@ def _sizes(requirement: Requirement) -> set[Symbol]:
 
 
 def _axis_rule(requirements: list[Requirement], axis: Symbol) -> AxisRule:
-    gaps = list(dict.fromkeys((item.kind, item.left - item.right) for item in requirements))
+    gaps = dict.fromkeys((item.kind, substitute(item.left - item.right, {axis: _SIZE})) for item in requirements)
+    rule = _rule_of(tuple(gaps))
+    if isinstance(rule, int):
+        message = f"which image sizes suit the network follows no pattern that repeats within {rule:,}"
+        raise fail("limit", message, requirements[0].place, node=requirements[0].node)
+    return rule
+
+
+_SIZE = number(H)
+
+
+@lru_cache(maxsize=256)
+def _rule_of(gaps: tuple[tuple[str, Number], ...]) -> AxisRule | int:
+    """The sizes, called H on either axis, at which every gap is 0 or (``>=``) not below; the period if there is none.
+
+    Height and width mostly have one rule, and so have the presets of a network.
+    """
     growing = [gap for kind, gap in gaps if kind == ">=" and _grows(gap)]
     others = [(kind, gap) for kind, gap in gaps if not (kind == ">=" and _grows(gap))]
 
     def large_enough(size: int) -> bool:
-        return all(evaluate(gap, {axis: size, N: 1}) >= 0 for gap in growing)
+        return all(evaluate(gap, {H: size, N: 1}) >= 0 for gap in growing)
 
     first = 1 + bisect_left(range(1, MAX_SIZE + 1), True, key=large_enough)
     if first > MAX_SIZE:
@@ -145,21 +173,14 @@ def _axis_rule(requirements: list[Requirement], axis: Symbol) -> AxisRule:
     period = math.lcm(*(_period(gap) for _, gap in others))
     last = first + min(max(_reach(gap) for _, gap in others), MAX_REACH) + 3 * period
     if (last - first) * len(others) > MAX_WORK:
-        raise _irregular(requirements[0], period)
+        return period
 
     def valid(size: int) -> bool:
-        values: dict[Symbol, Plain] = {axis: size, N: 1}
+        values: dict[Symbol, Plain] = {H: size, N: 1}
         return all(compare(kind, evaluate(gap, values), 0) for kind, gap in others)
 
     rule = _pattern([size for size in range(first, last + 1) if valid(size)], first, last, period)
-    if rule is None:
-        raise _irregular(requirements[0], period)
-    return rule
-
-
-def _irregular(requirement: Requirement, period: int) -> SpecError:
-    message = f"which image sizes suit the network follows no pattern that repeats within {period:,}"
-    return fail("limit", message, requirement.place, node=requirement.node)
+    return period if rule is None else rule
 
 
 def _pattern(sizes: list[int], first: int, last: int, period: int) -> AxisRule | None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, dataclass_transform
 
-from segspec.algebra.symbols import Number
+from segspec.algebra.symbols import Number, symbols_of
 from segspec.ops.initializers import Initializer
 from segspec.ops.reach import Along, Reach
 
@@ -108,6 +109,11 @@ class Op:
     def has_state(self) -> bool:
         """Whether it must be an attribute of its class: it has weights, or behaves differently in training."""
         return self.stochastic or type(self).slots is not Op.slots
+
+    @cached_property
+    def symbolic(self) -> dict[str, Any]:
+        """The attributes that depend on symbols."""
+        return {name: value for name, value in self.attributes().items() if symbols_of(value)}
 
     def attributes(self) -> dict[str, Any]:
         """The attributes by name, as resolved."""

@@ -85,6 +85,9 @@ class OpFacts(_Facts):
     divergences: dict[str, Divergence] = {}
 
 
+_ORDINARY = OpFacts()
+
+
 class Backend(_Facts):
     """One backend: its name is its folder's."""
 
@@ -102,7 +105,7 @@ class Backend(_Facts):
 
     def facts(self, op: str) -> OpFacts:
         """What is particular about an op; empty where nothing is."""
-        return self.ops.get(op, OpFacts())
+        return self.ops.get(op, _ORDINARY)
 
 
 @lru_cache(maxsize=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from segspec.errors import Problem, SpecError
-from segspec.graph.elaborate import elaborate
+from segspec.graph.elaborate import Elaborator, elaborate
 from segspec.graph.instances import instances, parameters
 from segspec.graph.model import Graph, OpCall
 from segspec.graph.sizes import conflict, size_rule
@@ -26,9 +26,11 @@ class Checked:
     sizes: str
 
 
-def check(definition: Definition, settings: Mapping[str, Any], preset: str) -> Checked:
+def check(
+    definition: Definition, settings: Mapping[str, Any], preset: str, elaborator: Elaborator | None = None
+) -> Checked:
     """Check a spec at one preset; raises :class:`SpecError` with every problem found."""
-    graph = elaborate(definition, settings, preset)
+    graph = elaborate(definition, settings, preset, elaborator)
     found = refusals(graph, list(backends().values()))
     count = parameters(graph)
     expected = _expected(definition, preset) if not settings else None
@@ -54,13 +56,21 @@ def _layerless(graph: Graph, chosen: list[Backend]) -> Iterator[Problem]:
     """Elements of sequences that a backend has no layer for."""
     for backend in chosen:
         renderer = Renderer(graph, backend)
+        seen: dict[int, list[Problem]] = {}  # a class may have many instances
         for instance in instances(graph):
             if instance.inside and isinstance(instance.call, OpCall):
-                try:
-                    renderer.constructor(instance.call, graph.root)
-                except SpecError as error:
-                    for problem in error.problems:
-                        yield replace(problem, place=instance.node.place, node=instance.path)
+                if id(instance.call) not in seen:
+                    seen[id(instance.call)] = _refused(renderer, instance.call, graph)
+                for problem in seen[id(instance.call)]:
+                    yield replace(problem, place=instance.node.place, node=instance.path)
+
+
+def _refused(renderer: Renderer, call: OpCall, graph: Graph) -> list[Problem]:
+    try:
+        renderer.constructor(call, graph.root)
+    except SpecError as error:
+        return list(error.problems)
+    return []
 
 
 def _expected(definition: Definition, preset: str) -> int | None:

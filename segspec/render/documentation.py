@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from segspec.algebra.symbols import Number, Sym, Symbol, show, symbols_of
 from segspec.graph.instances import instances
@@ -29,6 +29,8 @@ class Shapes:
         rule = size_rule(graph)
         self.even = rule.height.period if rule.height == rule.width and rule.height.residues == (0,) else 1
 
+        self._texts: dict[tuple[int, tuple[object, ...]], str] = {}
+
     @cached_property
     def _values(self) -> dict[int, list[Mapping[Symbol, Number]]]:
         """The values that a class's symbols have in each of its instances."""
@@ -43,6 +45,12 @@ class Shapes:
 
     def text(self, module: Module, shape: Shape) -> str:
         """A shape in the module's terms; ``?`` for a size that depends on more than can be said briefly."""
+        key = id(module), tuple(size.exact if isinstance(size, Sym) else size for size in shape)
+        if key not in self._texts:
+            self._texts[key] = self._text(module, shape)
+        return self._texts[key]
+
+    def _text(self, module: Module, shape: Shape) -> str:
         even = self.even if module is self.graph.root else 1
         axes = [size_text(size) for size in shape[:2]]
         axes += [size_text(self._size(module, size), even) if size is not None else "?" for size in shape[2:]]
@@ -56,6 +64,12 @@ class Shapes:
         return size if form is None or len(show(size)) <= MAX_SIZE else form
 
 
+@lru_cache(maxsize=64)
+def shapes_of(graph: Graph) -> Shapes:
+    """The shapes of a network, the same for every backend."""
+    return Shapes(graph)
+
+
 def module_doc(graph: Graph) -> str:
     """The docstring of the generated module."""
     block = graph.definition.block
@@ -65,6 +79,7 @@ def module_doc(graph: Graph) -> str:
     return docstring([paragraph(f"{title}{preset}.", 0)], 0)
 
 
+@lru_cache(maxsize=4_096)
 def class_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
     """The docstring of a generated class."""
     block = module.definition.block

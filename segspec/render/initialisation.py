@@ -81,11 +81,11 @@ class _Filler:
 def _defaults(graph: Graph) -> dict[str, dict[str, Initializer]]:
     """The ops of a network that have parameters, with how these start where nothing is said."""
     found: dict[str, dict[str, Initializer]] = {}
-    for instance in instances(graph):
-        if isinstance(instance.call, OpCall):
-            for slot in instance.call.op.slots(instance.call.inputs):
+    for call in {id(instance.call): instance.call for instance in instances(graph)}.values():
+        if isinstance(call, OpCall):
+            for slot in call.op.slots(call.inputs):
                 if slot.trainable:
-                    found.setdefault(instance.call.op.name, {}).setdefault(slot.name, slot.init)
+                    found.setdefault(call.op.name, {}).setdefault(slot.name, slot.init)
     return found
 
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from segspec.errors import fail
 from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, SequenceCall
 from segspec.render import text
 from segspec.render.backend import Backend
-from segspec.render.documentation import Shapes, class_doc, module_doc
+from segspec.render.documentation import class_doc, module_doc, shapes_of
 from segspec.render.forward import body, inputs_text, returns_text
 from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
@@ -82,7 +82,7 @@ class _Renderer:
         self.backend = backend
         self.environment = _environment(backend.folder)
         self.ops = self.environment.get_template("ops.jinja").module
-        self.shapes = Shapes(graph)
+        self.shapes = shapes_of(graph)
 
     def source(self) -> str:
         """The source before formatting."""
@@ -95,17 +95,14 @@ class _Renderer:
             "docstring": module_doc(self.graph),
             "classes": classes,
             "init": init,
-            "helpers": [],
-            "used": set(),
         }
         template = self.environment.get_template("module.py.jinja")
-        used = text.names_in(template.render(context))
+        used = set().union(*map(text.names_in, _code(classes, init)))
         helpers = self.environment.get_template("helpers.jinja").module
-        wanted = [name for name in _macros(helpers) if name in used]
+        wanted = [name for name in self.backend.helpers if name in used]
         context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
-        # The imports that are needed are seen once the helpers are there.
-        annotated = text.names_in(template.render(context)) | _annotated(template.render(context))
-        context["used"] = annotated
+        # What the helpers use must be imported too.
+        context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, context["helpers"]))
         return template.render(context)
 
     def _command(self) -> str:
@@ -212,8 +209,12 @@ def _signature(module: Module) -> list[str]:
     return parts
 
 
-def _macros(module: Any) -> list[str]:
-    return [name for name in vars(module) if not name.startswith("_")]
+def _code(classes: list[dict[str, Any]], init: dict[str, Any] | None) -> Iterator[str]:
+    """The statements of a module, in pieces that other modules may have too."""
+    for held in classes:
+        yield "\n".join([*(attribute["code"] for attribute in held["attributes"]), *held["body"]])
+    for branch in init["branches"] if init else ():
+        yield "\n".join(branch["lines"])
 
 
 def _annotated(source: str) -> set[str]:

@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from segspec.algebra.symbols import Floor, Number, Sym, Symbol, show, substitute, symbols_of
@@ -66,6 +67,7 @@ def call(function: str, *args: Any, **options: Any) -> Code:
     return Code(f"{function}({', '.join(parts)})")
 
 
+@lru_cache(maxsize=4_096)
 def operand(code: str) -> str:
     """Code as an operand: in parentheses where it is itself an operation."""
     return f"({code})" if isinstance(ast.parse(code, mode="eval").body, ast.BinOp | ast.IfExp) else code
@@ -232,9 +234,22 @@ def _escaped(text: str) -> str:
     return printable(text).replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
 
 
-def names_in(source: str) -> set[str]:
+@lru_cache(maxsize=4_096)
+def names_in(source: str) -> frozenset[str]:
     """Every name that a piece of Python reads."""
-    return {node.id for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)}
+    found: set[str] = set()
+    waiting: list[ast.AST] = [ast.parse(source)]
+    while waiting:  # in no order, and so quicker than ast.walk
+        node = waiting.pop()
+        if isinstance(node, ast.Name):
+            found.add(node.id)
+            continue
+        for held in vars(node).values():
+            if isinstance(held, ast.AST):
+                waiting.append(held)
+            elif isinstance(held, list):
+                waiting += [item for item in held if isinstance(item, ast.AST)]
+    return frozenset(found)
 
 
 def agreed(forms: Iterable[Number]) -> Number | None:

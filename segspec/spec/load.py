@@ -97,25 +97,38 @@ def load(name: str | Path) -> Definition:
 
     Raises :class:`SpecError` where a file cannot be read as a spec; what else is found stays with the file.
     """
-    path = name if isinstance(name, Path) else zoo.find(name)
-    file = _Loader().file(path, path.name if isinstance(name, Path) else name)
-    if not file.spec.nodes:
-        what = "defines blocks but no network" if file.spec.blocks else "defines no network"
-        place, remedy = Place(file.document.name), "give it nodes: and outputs:"
-        raise SpecError([Problem("schema", f"the file {what}", place, "", remedy), *file.findings()])
-    return file.definitions[""]
+    return Loader().load(name)
 
 
-class _Loader:
+class Loader:
+    """Loads specs, each file that they share once."""
+
     def __init__(self) -> None:
         self.files: dict[Path, File] = {}
         self.open: list[Path] = []
+        self.before = 0
 
-    def file(self, path: Path, asked: str) -> File:
+    def load(self, name: str | Path) -> Definition:
+        """As :func:`load`."""
+        held = dict(self.files)
+        self.open, self.before = [], len(held)
+        try:
+            path = name if isinstance(name, Path) else zoo.find(name)
+            file = self._file(path, path.name if isinstance(name, Path) else name)
+        except SpecError:
+            self.files = held  # a file with a problem is not loaded: the next to need it finds the problem again
+            raise
+        if not file.spec.nodes:
+            what = "defines blocks but no network" if file.spec.blocks else "defines no network"
+            place, remedy = Place(file.document.name), "give it nodes: and outputs:"
+            raise SpecError([Problem("schema", f"the file {what}", place, "", remedy), *file.findings()])
+        return file.definitions[""]
+
+    def _file(self, path: Path, asked: str) -> File:
         key = path.resolve()
         if key in self.files:
             return self.files[key]
-        if len(self.files) >= MAX_FILES:
+        if len(self.files) - self.before >= MAX_FILES:
             raise fail("limit", f"the spec imports more than {MAX_FILES} files")
         name = shown_path(path) if zoo.SPECS not in key.parents else zoo.shown_name(path)
         read = document.read(path, name)
@@ -168,7 +181,7 @@ class _Loader:
                 place,
                 remedy="move what both need to a third file",
             )
-        other = self.file(found, wanted)
+        other = self._file(found, wanted)
         file.imports.append(other)
         exported = {key: definition for key, definition in other.definitions.items() if definition.file is other}
         network = exported.pop("")
