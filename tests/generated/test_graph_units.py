@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -206,7 +207,7 @@ class SegNet(nn.Module):
 
     def stage(self, channels: list[int]) -> nn.Sequential:
         layers: list[nn.Module] = []
-        for inside, outside in zip(channels, channels[1:], strict=False):
+        for inside, outside in pairwise(channels):
             layers += [nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.ReLU()]
         return nn.Sequential(*layers)
 
