@@ -120,7 +120,7 @@ class _Renderer:
 
     def _class(self, module: Module, initialises: bool) -> dict[str, Any]:
         attributes = [
-            {"name": node.name, "code": self.constructor(node.call, module), "is_buffer": _is_buffer(node.call)}
+            {"name": node.name, "code": self.constructor(node.call, module), **_kind(node.call)}
             for node in module.nodes
             if is_attribute(node.call)
         ]
@@ -196,9 +196,11 @@ def is_attribute(call: Call) -> bool:
     return isinstance(call, BlockCall | SequenceCall)
 
 
-def _is_buffer(call: Call) -> bool:
-    """Whether it is a tensor that is not learned, which frameworks have a method to register."""
-    return isinstance(call, OpCall) and call.op.is_tensor and not any(slot.trainable for slot in call.op.slots(()))
+def _kind(call: Call) -> dict[str, bool]:
+    """Whether it is a tensor that is not learned, which frameworks register, and one that is no part of the state."""
+    slots = call.op.slots(()) if isinstance(call, OpCall) and call.op.is_tensor else None
+    is_buffer = slots is not None and not any(slot.trainable for slot in slots)
+    return {"is_buffer": is_buffer, "is_constant": is_buffer and not slots}
 
 
 def _signature(module: Module) -> list[str]:
