@@ -751,6 +751,7 @@ def test_imports() -> None:
         "conv.yaml",
         "specs/blocks/aspp.yaml",
         "specs/blocks/conv.yaml",
+        "specs/blocks/vgg.yaml",
     }
 
 
