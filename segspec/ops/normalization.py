@@ -19,12 +19,15 @@ class BatchNorm(Op):
     """
 
     affine: Switch
+    frozen: Switch
 
     preserves_shape: ClassVar = True
     reach = pointwise  # outside training
 
     def counted(self, sizes: tuple[Number, ...], require: Require) -> None:
         """Require more than one value a channel, of which these are the axes."""
+        if self.frozen:
+            return
         require.at_least(
             maximum(*sizes),  # each is at least 1, so their product is at least 2 just where this is
             2,
@@ -51,12 +54,14 @@ class BatchNorm2d(BatchNorm):
     """Batch normalisation of each channel of a map over (N, H, W) (Ioffe, Szegedy 2015).
 
     ``momentum`` is the weight of the *new* statistic: running ← (1 − momentum)·running + momentum·batch,
-    the running variance from the unbiased batch variance.
+    the running variance from the unbiased batch variance. Where it is ``frozen``, training normalises with
+    the running statistics too, and leaves them as they are.
     """
 
     eps: Positive = 1e-5
     momentum: Probability = 0.1
     affine: Switch = True
+    frozen: Switch = False
 
     examples: ClassVar = (
         {},
@@ -64,6 +69,7 @@ class BatchNorm2d(BatchNorm):
         {"affine": False},
         {"eps": 0.1, "momentum": 1},
         {"momentum": 0},
+        {"frozen": True, "eps": 1e-3},
     )
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
@@ -79,11 +85,13 @@ class BatchNorm1d(BatchNorm):
     eps: Positive = 1e-5
     momentum: Probability = 0.1
     affine: Switch = True
+    frozen: Switch = False
 
     examples: ClassVar = (
         {"shape": [6, 7]},
         {"shape": [2, 4, 7], "eps": 1e-3, "momentum": 0.03},
         {"shape": [2, 4, 7], "affine": False},
+        {"shape": [2, 4, 7], "frozen": True},
     )
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:

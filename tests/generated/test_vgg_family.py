@@ -171,10 +171,12 @@ def test_deeplabv2_on_vgg16_is_the_hand_written_one(network, scales):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scales", [False, True])
-def test_deeplabv2_on_resnet_is_the_hand_written_one(network, scales):
-    ours = build(network("deeplabv2", "torch", "msc" if scales else "", depth=50, num_classes=3))
-    theirs = build(lambda: references.DeepLabV2(3, scales=scales))
+@pytest.mark.parametrize(
+    ("preset", "settings", "frozen"), [("", {}, False), ("msc", {}, True), ("msc", {"frozen": False}, False)]
+)
+def test_deeplabv2_on_resnet_is_the_hand_written_one(network, preset, settings, frozen):
+    ours = build(network("deeplabv2", "torch", preset, depth=50, num_classes=3, **settings))
+    theirs = build(lambda: references.DeepLabV2(3, scales=bool(preset), frozen=frozen))
     assert parameters(theirs) == parameters(ours)
     hold_together(theirs, ours, [(33, 229), (64, 48)], (50, 65))
 

@@ -115,9 +115,12 @@ class DeepLabV1(nn.Module):
 class DeepLabV2(nn.Module):
     """Summed classifiers at four dilations, on ResNet-50 or VGG-16, at one scale or at three."""
 
-    def __init__(self, classes: int, *, width: int = 0, hidden: int = 0, scales: bool = False) -> None:
+    def __init__(
+        self, classes: int, *, width: int = 0, hidden: int = 0, scales: bool = False, frozen: bool = False
+    ) -> None:
         super().__init__()
         self.scales = scales
+        self.frozen = frozen
         rates = [6, 12, 18, 24]
         if width:
             self.body: nn.Module = VGG(width, False, DILATED, last=2)
@@ -135,6 +138,13 @@ class DeepLabV2(nn.Module):
             )
             made = [nn.Conv2d(2048, classes, 3, padding=rate, dilation=rate) for rate in rates]
         self.classifiers = nn.ModuleList(made)
+
+    def train(self, mode: bool = True) -> DeepLabV2:
+        super().train(mode)
+        for item in self.modules():
+            if isinstance(item, nn.BatchNorm2d):
+                item.train(mode and not self.frozen)
+        return self
 
     def score(self, image: Tensor) -> Tensor:
         x = self.body(image, ceil=False)[4] if isinstance(self.body, VGG) else self.body(image)

@@ -148,14 +148,16 @@ def test_statistics(case: Case, examples: dict[str, Example], on_torch: run.Resu
     assert {entry.slot for entry in statistics} == {"running_mean", "running_var"}
     instance = next(item for item in instances(graph, at_size(graph, *case.size, case.batch)) if item.slots())
     n, _, *sizes = instance.inputs()[0]
-    momentum = case.attributes.get("momentum", 0.1)
+    momentum, frozen = case.attributes.get("momentum", 0.1), case.attributes.get("frozen", False)
     for entry in statistics:
         before = seeded.weight(entry).astype("float64")
         value, other = left[f"statistic {entry.name}"], right[f"statistic {entry.name}"]
         rule = backend("paddle").facts("batch_norm2d").divergences[entry.slot]
-        of_value, of_before = rule.coefficients(count=product((n, *sizes)), momentum=momentum)
+        of_value, of_before = rule.coefficients(count=product((n, *sizes)), momentum=momentum, frozen=frozen)
         assert relative(of_value * value + of_before * before, other) <= LIMIT
-        if 0 < momentum < 1:
+        if frozen:
+            assert relative(before, value) == relative(before, other) == 0
+        elif 0 < momentum < 1:
             assert relative(value, other) > LIMIT, "the relation is needed"
 
 
