@@ -377,19 +377,28 @@ def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
     """The number with every symbol in ``values`` replaced, simplified anew."""
     if not isinstance(value, Sym):
         return value
-    given = [(symbol, values[symbol]) for symbol in _symbols(value) if symbol in values]
-    if not given:
-        return value
-    return _substitute(value.exact, tuple([(symbol, _given(number)) for symbol, number in given]))
+    given = {symbol: values[symbol] for symbol in _symbols(value) if symbol in values}
+    return _substitute(value.exact, frozen(given)) if given else value
 
 
-def _given(value: Number) -> object:
-    return value.exact if isinstance(value, Sym) else (value, type(value))
+Frozen: TypeAlias = "tuple[tuple[Symbol, Any], ...]"
+
+
+def frozen(values: Mapping[Symbol, Number]) -> Frozen:
+    """Values of symbols as a key, which :func:`thawed` turns back into them."""
+    return tuple(
+        [(symbol, value.exact if isinstance(value, Sym) else (value, type(value))) for symbol, value in values.items()]
+    )
+
+
+def thawed(key: Frozen) -> dict[Symbol, Number]:
+    """The values that a key was made of."""
+    return {symbol: item.form if isinstance(item, Exact) else item[0] for symbol, item in key}
 
 
 @lru_cache(maxsize=65_536)
-def _substitute(exact: Exact, given: tuple[tuple[Symbol, Any], ...]) -> Number:
-    values = {symbol: item.form if isinstance(item, Exact) else item[0] for symbol, item in given}
+def _substitute(exact: Exact, given: Frozen) -> Number:
+    values = thawed(given)
     result: Number = 0
     for monomial, coefficient in exact.form.terms:
         term: Number = coefficient
