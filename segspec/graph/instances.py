@@ -131,16 +131,21 @@ class _Unroller:
 
 def parameters(graph: Graph) -> int:
     """The number of trainable elements."""
-    total: Number = 0
-    counts: dict[int, Number] = {}  # of each call: a class may have many instances
-    for instance in instances(graph):
-        call = instance.call
-        if isinstance(call, OpCall) and call.op.has_state and not instance.shared:
-            if id(call) not in counts:
-                slots = [slot for slot in call.op.slots(call.inputs) if slot.trainable]
-                counts[id(call)] = sum((product(slot.shape) for slot in slots), 0)
-            total = total + substitute(counts[id(call)], instance.values)
+    total = substitute(_parameters(graph.root), graph.defaults())
     assert isinstance(total, int)
+    return total
+
+
+@lru_cache(maxsize=4_096)
+def _parameters(module: Module) -> Number:
+    """The number of a class's trainable elements, in its own symbols."""
+    total: Number = 0
+    for node in module.nodes:
+        for _, call in elements_of(node.call):
+            if isinstance(call, OpCall):
+                total = total + sum(product(slot.shape) for slot in call.op.slots(call.inputs) if slot.trainable)
+            elif isinstance(call, BlockCall):
+                total = total + substitute(_parameters(call.module), call.values)
     return total
 
 
