@@ -3,8 +3,10 @@
 #   make demo       generate three networks for both frameworks, verify them, segment a photograph
 #   make test       everything: lint, types, tests
 #   make quick      the tests that need no framework, in an environment that has none
-#   make lint       formatting, lint, types, and whether generated/ is up to date
+#   make lint       formatting, lint, types, and whether generated/ and README's tables are up to date
 #   make generated  write generated/ anew
+#   make readme     write README's tables of architectures anew
+#   make bench      measure how long generating and checking the zoo takes
 #   make golden     let the tests write anew what they compare with
 #
 # make PYTHON=… chooses the interpreter. pip's own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, …
@@ -27,7 +29,7 @@ QUICK := .venv-quick/bin
 FULL_READY := .venv/.ready
 QUICK_READY := .venv-quick/.ready
 
-.PHONY: demo test quick lint generated golden
+.PHONY: demo test quick lint generated readme bench golden
 
 demo: $(FULL_READY)
 	$(BIN)/segspec generate $(NETWORKS)
@@ -46,10 +48,17 @@ lint: $(FULL_READY)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/segspec generate --all --check
+	$(BIN)/python bench/architectures.py --check
 
 # Generating needs no framework.
 generated: $(QUICK_READY)
 	$(QUICK)/segspec generate --all
+
+readme: $(QUICK_READY)
+	$(QUICK)/python bench/architectures.py
+
+bench: $(QUICK_READY)
+	$(QUICK)/python bench/compile.py
 
 golden: $(FULL_READY)
 	$(BIN)/pytest --update

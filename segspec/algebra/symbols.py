@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -377,19 +377,28 @@ def substitute(value: Number, values: Mapping[Symbol, Number]) -> Number:
     """The number with every symbol in ``values`` replaced, simplified anew."""
     if not isinstance(value, Sym):
         return value
-    given = [(symbol, values[symbol]) for symbol in _symbols(value) if symbol in values]
-    if not given:
-        return value
-    return _substitute(value.exact, tuple([(symbol, _given(number)) for symbol, number in given]))
+    given = {symbol: values[symbol] for symbol in _symbols(value) if symbol in values}
+    return _substitute(value.exact, frozen(given)) if given else value
 
 
-def _given(value: Number) -> object:
-    return value.exact if isinstance(value, Sym) else (value, type(value))
+Frozen: TypeAlias = "tuple[tuple[Symbol, Any], ...]"
+
+
+def frozen(values: Mapping[Symbol, Number]) -> Frozen:
+    """Values of symbols as a key, which :func:`thawed` turns back into them."""
+    return tuple(
+        [(symbol, value.exact if isinstance(value, Sym) else (value, type(value))) for symbol, value in values.items()]
+    )
+
+
+def thawed(key: Frozen) -> dict[Symbol, Number]:
+    """The values that a key was made of."""
+    return {symbol: item.form if isinstance(item, Exact) else item[0] for symbol, item in key}
 
 
 @lru_cache(maxsize=65_536)
-def _substitute(exact: Exact, given: tuple[tuple[Symbol, Any], ...]) -> Number:
-    values = {symbol: item.form if isinstance(item, Exact) else item[0] for symbol, item in given}
+def _substitute(exact: Exact, given: Frozen) -> Number:
+    values = thawed(given)
     result: Number = 0
     for monomial, coefficient in exact.form.terms:
         term: Number = coefficient
@@ -421,6 +430,38 @@ def _evaluate_atom(atom: Atom, values: Mapping[Symbol, Plain]) -> Any:
     if isinstance(atom, Floor):
         return evaluate(atom.over, values) // evaluate(atom.under, values)
     return _apply(atom.name, [evaluate(arg, values) for arg in atom.args])
+
+
+class Column:
+    """Evaluates forms of one symbol at many values, what they share once."""
+
+    def __init__(self, symbol: Symbol, values: Sequence[int]) -> None:
+        self.values = values
+        self.known: dict[Atom, list[Any]] = {symbol: list(values)}
+
+    def of(self, value: Number) -> list[Any]:
+        """The form's value at each of the values."""
+        if not isinstance(value, Sym):
+            return [value] * len(self.values)
+        total: list[Any] = [0] * len(self.values)
+        for monomial, coefficient in value.terms:
+            term = [coefficient] * len(self.values)
+            for atom, exponent in monomial:
+                column = self._atom(atom)
+                factors = column if exponent == 1 else [item**exponent for item in column]
+                term = list(map(operator.mul, term, factors))
+            total = list(map(operator.add, total, term))
+        return total
+
+    def _atom(self, atom: Atom) -> list[Any]:
+        if atom not in self.known:
+            if isinstance(atom, Floor):
+                made = list(map(operator.floordiv, self.of(atom.over), self.of(atom.under)))
+            else:
+                assert isinstance(atom, Function)
+                made = [_apply(atom.name, list(args)) for args in zip(*map(self.of, atom.args), strict=True)]
+            self.known[atom] = made
+        return self.known[atom]
 
 
 def _substitute_atom(atom: Atom, values: Mapping[Symbol, Number]) -> Number:

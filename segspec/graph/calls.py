@@ -10,7 +10,18 @@ from segspec.algebra.expressions import References, Template, Value
 from segspec.algebra.symbols import Number, Sym, Symbol, show, substitute, symbols_of
 from segspec.errors import Place, SpecError, fail, shown, suggest
 from segspec.graph.frame import Frame, NeedsValue, Skipped
-from segspec.graph.model import ApplyCall, BlockCall, Call, Module, Node, OpCall, Requirement, SequenceCall, Tensor
+from segspec.graph.model import (
+    ApplyCall,
+    BlockCall,
+    Call,
+    Module,
+    Node,
+    OpCall,
+    Requirement,
+    SequenceCall,
+    Tensor,
+    called,
+)
 from segspec.graph.references import Reader
 from segspec.graph.requirements import Require
 from segspec.graph.restrict import default_outputs
@@ -315,11 +326,11 @@ class Site(Reader):
                 if not any(symbol.size for symbol in symbols_of(item.shape[axis])):
                     given_as = f"{name} is given a length of {show(shape[axis])} as '{item.name}'"
                     require.equal(shape[axis], substitute(item.shape[axis], values), given_as)
-        for requirement in module.requirements:
+        outputs, required = called(module, values)
+        for requirement in required:
             # What stays open is found again when it is known what is read of the block.
-            if requirement.verdict(values) is False:
-                raise SpecError(requirement.under(values).within(where).problem())
-        outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in module.outputs)
+            if requirement.never():
+                raise SpecError(requirement.within(where).problem())
         return BlockCall(module, values, outputs)
 
     def _arguments(

@@ -93,55 +93,59 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
 
     ``values`` are those of the root's symbols; by default its parameters', the sizes left symbolic.
     """
-    if values is None:
-        yield from _unrolled(graph)
-    else:
-        yield from _walk(graph.root, ("", ""), values, False)
+    return iter(_unrolled(graph) if values is None else _Unroller(graph, values).found)
 
 
 @lru_cache(maxsize=64)
-def _unrolled(graph: Graph) -> tuple[Instance, ...]:
-    return tuple(_walk(graph.root, ("", ""), graph.defaults(), False))
+def _unrolled(graph: Graph) -> list[Instance]:
+    return _Unroller(graph, graph.defaults()).found
 
 
-_Prefix = tuple[str, str]
-"""What precedes a node's name in its path, and in its owner's."""
+class _Unroller:
+    """Lists a graph's instances. A prefix is what precedes a node's name in its path, and in its owner's."""
 
+    def __init__(self, graph: Graph, values: Values) -> None:
+        self.found: list[Instance] = []
+        self._module(graph.root, ("", ""), values, False)
 
-def _walk(module: Module, prefix: _Prefix, values: Values, training: bool) -> Iterator[Instance]:
-    path, owner = prefix
-    for node in module.nodes:
-        target = node.call.target if isinstance(node.call, ApplyCall) else node.name
-        yield from _visit(node.call, (path + node.name, owner + target), values, node, "", training or node.training)
+    def _module(self, module: Module, prefix: tuple[str, str], values: Values, training: bool) -> None:
+        path, owner = prefix
+        for node in module.nodes:
+            target = node.call.target if isinstance(node.call, ApplyCall) else node.name
+            self._call(node.call, path + node.name, owner + target, values, node, "", training or node.training)
 
-
-def _visit(call: Call, at: _Prefix, values: Values, node: Node, inside: str, training: bool) -> Iterator[Instance]:
-    path, owner = at
-    yield Instance(path, owner, call, values, node, inside, training)
-    held = call.call if isinstance(call, ApplyCall) else call
-    if isinstance(call, ApplyCall) and isinstance(held, OpCall):
-        yield Instance(path, owner, held, values, node, inside, training)
-    elif isinstance(held, SequenceCall):
-        for index, element in enumerate(held.elements):
-            place = f"{inside}.{index}" if inside else str(index)
-            yield from _visit(element, (f"{path}.{index}", f"{owner}.{index}"), values, node, place, training)
-    elif isinstance(held, BlockCall):
-        own = {symbol: substitute(value, values) for symbol, value in held.values.items()}
-        yield from _walk(held.module, (f"{path}.", f"{owner}."), own, training)
+    def _call(self, call: Call, path: str, owner: str, values: Values, node: Node, inside: str, training: bool) -> None:
+        self.found.append(Instance(path, owner, call, values, node, inside, training))
+        held = call.call if isinstance(call, ApplyCall) else call
+        if isinstance(held, OpCall):
+            if held is not call:
+                self.found.append(Instance(path, owner, held, values, node, inside, training))
+        elif isinstance(held, SequenceCall):
+            for index, element in enumerate(held.elements):
+                place = f"{inside}.{index}" if inside else str(index)
+                self._call(element, f"{path}.{index}", f"{owner}.{index}", values, node, place, training)
+        elif isinstance(held, BlockCall):
+            own = {symbol: substitute(value, values) for symbol, value in held.values.items()}
+            self._module(held.module, (f"{path}.", f"{owner}."), own, training)
 
 
 def parameters(graph: Graph) -> int:
     """The number of trainable elements."""
-    total: Number = 0
-    counts: dict[int, Number] = {}  # of each call: a class may have many instances
-    for instance in instances(graph):
-        call = instance.call
-        if isinstance(call, OpCall) and call.op.has_state and not instance.shared:
-            if id(call) not in counts:
-                slots = [slot for slot in call.op.slots(call.inputs) if slot.trainable]
-                counts[id(call)] = sum((product(slot.shape) for slot in slots), 0)
-            total = total + substitute(counts[id(call)], instance.values)
+    total = substitute(_parameters(graph.root), graph.defaults())
     assert isinstance(total, int)
+    return total
+
+
+@lru_cache(maxsize=4_096)
+def _parameters(module: Module) -> Number:
+    """The number of a class's trainable elements, in its own symbols."""
+    total: Number = 0
+    for node in module.nodes:
+        for _, call in elements_of(node.call):
+            if isinstance(call, OpCall):
+                total = total + sum(product(slot.shape) for slot in call.op.slots(call.inputs) if slot.trainable)
+            elif isinstance(call, BlockCall):
+                total = total + substitute(_parameters(call.module), call.values)
     return total
 
 

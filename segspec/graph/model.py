@@ -10,9 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeAlias
 
-from segspec.algebra.symbols import Number, Symbol, compare, constant_of, decided, show, substitute, symbols_of
+from segspec.algebra.symbols import (
+    Frozen,
+    Number,
+    Symbol,
+    compare,
+    constant_of,
+    decided,
+    frozen,
+    show,
+    substitute,
+    symbols_of,
+    thawed,
+)
 from segspec.errors import Place, Problem
 from segspec.ops import Op, Shape
 from segspec.ops.initializers import Initializer
@@ -144,10 +157,6 @@ class Requirement:
         left, right = substitute(self.left, values), substitute(self.right, values)
         return Requirement(self.kind, left, right, self.message, self.remedy, self.place, self.node, self.training)
 
-    def verdict(self, values: Mapping[Symbol, Number]) -> bool | None:
-        """Whether it holds with symbols replaced; None where that is open."""
-        return decided(self.kind, substitute(self.left, values), substitute(self.right, values))
-
     def within(self, node: str) -> Requirement:
         """The requirement as seen from the block that holds ``node``."""
         path = f"{node}.{self.node}" if self.node else node
@@ -169,6 +178,10 @@ class Requirement:
     def surely(self) -> bool:
         """Whether it holds for all values of its symbols."""
         return decided(self.kind, self.left, self.right) is True
+
+    def never(self) -> bool:
+        """Whether it holds for no values of its symbols."""
+        return decided(self.kind, self.left, self.right) is False
 
     def problem(self) -> Problem:
         """The problem that its violation is, the two sides filled into its message."""
@@ -215,6 +228,19 @@ class Module:
     def node(self, name: str) -> Node:
         """The node of this name."""
         return next(node for node in self.nodes if node.name == name)
+
+
+def called(module: Module, values: Mapping[Symbol, Number]) -> tuple[tuple[Shape, ...], tuple[Requirement, ...]]:
+    """A module's outputs in its caller's terms, and what it requires there but for what surely holds."""
+    return _called(module, frozen(values))
+
+
+@lru_cache(maxsize=8_192)
+def _called(module: Module, key: Frozen) -> tuple[tuple[Shape, ...], tuple[Requirement, ...]]:
+    values = thawed(key)
+    outputs = tuple(tuple(substitute(size, values) for size in output.shape) for output in module.outputs)
+    required = (item.under(values) for item in module.requirements)
+    return outputs, tuple(item for item in required if not item.surely())
 
 
 @dataclass(frozen=True, eq=False)

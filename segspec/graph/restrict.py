@@ -19,6 +19,7 @@ from segspec.graph.model import (
     Requirement,
     SequenceCall,
     Tensor,
+    called,
     elements_of,
     strictest,
 )
@@ -76,9 +77,7 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     for node in cut:
         for path, call in _calls(node):
             if isinstance(call, BlockCall):
-                for item in call.module.requirements:
-                    if item.verdict(call.values) is not True:
-                        inner.append(item.under(call.values).within(path))
+                inner += [item.within(path) for item in called(call.module, call.values)[1]]
     return replace(
         module,
         arguments=tuple(argument for argument in module.arguments if argument.symbol in seen),

@@ -8,18 +8,18 @@ eventually periodic along an axis; the period is the least common multiple of th
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 
 from segspec.algebra.symbols import (
+    Column,
     Floor,
     Function,
     Number,
-    Plain,
     Sym,
     Symbol,
-    compare,
     evaluate,
     number,
     substitute,
@@ -175,11 +175,14 @@ def _rule_of(gaps: tuple[tuple[str, Number], ...]) -> AxisRule | int:
     if (last - first) * len(others) > MAX_WORK:
         return period
 
-    def valid(size: int) -> bool:
-        values: dict[Symbol, Plain] = {H: size, N: 1}
-        return all(compare(kind, evaluate(gap, values), 0) for kind, gap in others)
-
-    rule = _pattern([size for size in range(first, last + 1) if valid(size)], first, last, period)
+    sizes = range(first, last + 1)
+    column = Column(H, sizes)
+    valid = [True] * len(sizes)
+    for kind, gap in others:
+        found = column.of(substitute(gap, {N: 1}))
+        holds = operator.eq if kind == "==" else operator.ge
+        valid = [held and holds(there, 0) for held, there in zip(valid, found, strict=True)]
+    rule = _pattern([size for size, held in zip(sizes, valid, strict=True) if held], first, last, period)
     return period if rule is None else rule
 
 

@@ -143,10 +143,12 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
     """What the backends cannot take of a graph at any size: names that they use, attributes they refuse."""
     found = list(_reserved(graph, chosen))
     for held in chosen:
+        refusing = {name for name, facts in held.ops.items() if facts.refuse}
         for instance in instances(graph):
-            for refusal in _refusals(instance, held):
-                if _true(refusal.when, instance):
-                    found.append(_refused(refusal, instance, held))
+            if isinstance(instance.call, OpCall) and instance.call.op.name in refusing:
+                for refusal in _refusals(instance, held):
+                    if _true(refusal.when, instance):
+                        found.append(_refused(refusal, instance, held))
     return list({(item.place, item.message): item for item in found}.values())
 
 
