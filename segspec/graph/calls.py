@@ -324,8 +324,9 @@ class Site(Reader):
             require.equal(shape[1], substitute(item.shape[1], values), given_as)
             for axis in range(2, len(shape)):
                 if not any(symbol.size for symbol in symbols_of(item.shape[axis])):
-                    given_as = f"{name} is given a length of {show(shape[axis])} as '{item.name}'"
-                    require.equal(shape[axis], substitute(item.shape[axis], values), given_as)
+                    wanted_size = substitute(item.shape[axis], values)
+                    given_as = f"{name} takes a length of {{right}} as '{item.name}', and is given {{left}}"
+                    require.equal(shape[axis], wanted_size, given_as)
         outputs, required = called(module, values)
         for requirement in required:
             # What stays open is found again when it is known what is read of the block.

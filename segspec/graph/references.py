@@ -135,12 +135,14 @@ class Reader:
             return call.op.outputs.index(reference.output) if reference.output else 0
         if not isinstance(call, BlockCall):
             if reference.output:
+                asked = f"return_{reference.output}"
+                returns = isinstance(call, OpCall) and asked in call.op.attributes()
                 raise fail(
                     "unknown-node",
                     f"'{node.name}' has no outputs of their own names",
                     place,
                     node=self.name,
-                    remedy=f"write '{node.name}'",
+                    remedy=f"add {asked}: true to '{node.name}'" if returns else f"write '{node.name}'",
                 )
             return 0
         names = [output.name for output in call.module.outputs]
