@@ -2,7 +2,7 @@
 
 In float64 the relative L2 error of an output is at most 1e-10, or the declared floors of the coarse ops
 above it. In float32 it is at most a small multiple of float32's own rounding noise, which is how far a
-backend's float32 is from its float64.
+backend's float32 is from its float64, or again the declared floors.
 """
 
 from __future__ import annotations
@@ -128,7 +128,10 @@ class _Pair:
         """The comparisons at one size in one mode: each output, then the statistics that training updates."""
         size = f"{height}x{width}"
         values = at_size(self.graph, height, width, batch)
-        coarse = floors(self.graph, list(self.backends), height, width, batch, training=mode == "train")
+        coarse, coarse_single = (
+            floors(self.graph, list(self.backends), height, width, batch, training=mode == "train", single=single)
+            for single in (False, True)
+        )
         outputs = [output for output in self.graph.root.outputs if mode == "train" or not output.training]
         exact = self.arrays(size, mode, "float64")
         for dtype in DTYPES:
@@ -145,7 +148,7 @@ class _Pair:
                     shape,
                     (left, right),
                     [a.get(key) for a in exact],
-                    coarse,
+                    coarse if dtype == "float64" else coarse_single,
                 )
             if mode == "train":
                 yield from self._statistics(size, dtype, height, width, batch, coarse)
@@ -182,15 +185,15 @@ class _Pair:
             note = "; ".join(f"{name} {_shown(item)}" for name, item in zip(self.names, found, strict=True))
             return row(None, LIMIT, False, f"shape: inferred {_shown(shape)}, {note}")
         error = relative(left, right)
+        above = [item for item in coarse if item.path.split(".")[0] in _upstream(self.graph, output.tensor.node)]
         if dtype == "float64":
-            above = [item for item in coarse if item.path.split(".")[0] in _upstream(self.graph, output.tensor.node)]
             limit = max(LIMIT, _total(above))
             return row(error, limit, error <= limit, _floor_note(above))
         noise = min(
             relative(one, held) for one, held in zip(exact, arrays, strict=True) if one is not None and held is not None
         )
-        limit = NOISE * max(noise, LEAST_NOISE)
-        return row(error, limit, error <= limit)
+        limit = max(NOISE * max(noise, LEAST_NOISE), _total(above))
+        return row(error, limit, error <= limit, _floor_note(above))
 
     def _statistics(
         self, size: str, dtype: str, height: int, width: int, batch: int, coarse: list[Coarse]

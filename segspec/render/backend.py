@@ -2,8 +2,8 @@
 
 The file says, op by op, where the framework departs from the canonical meaning: attributes by another
 name or complement, parameters by another name or layout, what it cannot compute (``refuse``), where its
-float64 is not float64 (``floors``, and ``gradient_floors`` where only the gradient's is not), and what its
-training does otherwise (``divergences``).
+float64 is not float64 (``floors``, and ``gradient_floors`` where only the gradient's is not) or its float32 is
+coarser than its rounding (``float32_floors``), and what its training does otherwise (``divergences``).
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class OpFacts(_Facts):
     refuse: list[Refusal] = []
     floors: list[Floor] = []
     gradient_floors: list[Floor] = []
+    float32_floors: list[Floor] = []
     divergences: dict[str, Divergence] = {}
 
 
@@ -165,7 +166,7 @@ def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, b
 
 @dataclass(frozen=True)
 class Coarse:
-    """An instance whose float64 is coarser in one backend: how coarse, and why."""
+    """An instance whose float64 (or float32) is coarser in one backend: how coarse, and why."""
 
     path: str
     op: str
@@ -183,8 +184,12 @@ def floors(
     *,
     training: bool,
     gradients: bool = False,
+    single: bool = False,
 ) -> list[Coarse]:
-    """The ops whose float64 is coarser at this size and in this mode; also those of which only gradients are."""
+    """The ops whose float64 is coarser at this size and in this mode; also those of which only gradients are.
+
+    With ``single``, the ops whose float32 is coarser than its rounding.
+    """
     values = at_size(graph, height, width, batch)
     found = []
     for held in chosen:
@@ -192,7 +197,8 @@ def floors(
             if isinstance(instance.call, OpCall) and (training or not instance.training):
                 op = instance.call.op.name
                 facts = held.facts(op)
-                for floor in facts.floors + (facts.gradient_floors if gradients else []):
+                declared = facts.float32_floors if single else facts.floors
+                for floor in declared + (facts.gradient_floors if gradients else []):
                     if _true(floor.when, instance, training=training):
                         limit = float(floor.limit.evaluate(_scope(instance, training=training)))
                         found.append(Coarse(instance.path, op, held.title, limit, floor.reason))

@@ -203,3 +203,20 @@ def test_a_reserved_name_is_refused(name: str, kind: str) -> None:
         (problem,) = problems(network(layers, **more), [backend(name)])
         assert problem.code == "name"
         assert word in problem.message
+
+
+# --- what a backend's float32 cannot do ---------------------------------------------------------------
+
+
+@pytest.mark.paddle
+def test_batch_statistics_of_large_constant_areas_are_coarse_in_float32() -> None:
+    """As its file says: more than a few roundings, and less than the floor."""
+    norm = "F.batch_norm(x.astype(t), paddle.zeros([1], t), paddle.ones([1], t), training=True).astype('float64')"
+    error = "(lambda single, exact: float((single - exact).norm() / exact.norm()))"
+    image = "paddle.arange(4096, dtype='float64').reshape([1, 1, 64, 64]).sin()"
+    both = f"(lambda x: {error}(*[{norm} for t in ('float32', 'float64')]))"
+    values, failures = evaluate("paddle", [f"{both}(F.pad({image}, [{around}] * 4, value=0.7))" for around in (0, 100)])
+    assert not failures
+    (floor,) = backend("paddle").facts("batch_norm2d").float32_floors
+    assert floor.limit.raw == "count / 2**28"
+    assert values[0] < 16 * 2**-24 < values[1] < 264**2 / 2**28
