@@ -214,7 +214,8 @@ def _signature(module: Module) -> list[str]:
 def _code(classes: list[dict[str, Any]], init: dict[str, Any] | None) -> Iterator[str]:
     """The statements of a module, in pieces that other modules may have too."""
     for held in classes:
-        yield "\n".join([*(attribute["code"] for attribute in held["attributes"]), *held["body"]])
+        made = (f"_({attribute['code']})" for attribute in held["attributes"])  # it may be several arguments
+        yield "\n".join([*made, *held["body"]])
     for branch in init["branches"] if init else ():
         yield "\n".join(branch["lines"])
 
