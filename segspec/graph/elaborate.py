@@ -95,8 +95,8 @@ class Elaborator:
         while True:
             key = (definition, _frozen(bound), tuple(len(shape or ()) for shape in inputs), _batches(inputs))
             frame = self._frame(definition, given, bound, caller)
-            # A network's own module holds its parameters' values: no other has use for it.
-            held = self.known.setdefault(key, []) if caller else []
+            # A network's own module has its parameters' values as defaults: only what must be bound is of use again.
+            held = self.known.setdefault(key if caller else (key, *frame.actual), [])
             try:
                 self._prepare(frame, inputs)
                 known = next((outcome for decisions, outcome in held if frame.agrees(decisions)), None)
@@ -104,12 +104,15 @@ class Elaborator:
                     raise NeedsValue(frame, [symbol for symbol in frame.actual if symbol.name in known])
                 if known is None:
                     known = self._elaborate(frame, key)
-                    held.append((tuple(dict.fromkeys(frame.decisions)), known))
+                    if caller:
+                        held.append((tuple(dict.fromkeys(frame.decisions)), known))
                 return known, frame.actual
             except NeedsValue as needed:
                 if needed.frame is not frame:
                     raise
-                held.append((tuple(dict.fromkeys(frame.decisions)), frozenset(item.name for item in needed.symbols)))
+                if caller or needed.by_form:
+                    names = frozenset(item.name for item in needed.symbols)
+                    held.append((tuple(dict.fromkeys(frame.decisions)), names))
                 for symbol in needed.symbols:
                     value = frame.actual[symbol]
                     if isinstance(value, Sym):

@@ -47,11 +47,15 @@ class Limits:
 
 
 class NeedsValue(Exception):
-    """A frame's symbols must have values before its block can be elaborated."""
+    """A frame's symbols must have values before its block can be elaborated.
 
-    def __init__(self, frame: Frame, symbols: Iterable[Symbol]) -> None:
+    That is so ``by_form``, whatever the values, but for what depends on whether they are right.
+    """
+
+    def __init__(self, frame: Frame, symbols: Iterable[Symbol], *, by_form: bool = True) -> None:
         super().__init__()
         self.frame = frame
+        self.by_form = by_form
         self.symbols = frozenset(symbols)
 
 

@@ -44,9 +44,9 @@ class Tensor:
     upto: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class OpCall:
-    """One op on inputs of known shape."""
+    """One op on inputs of known shape; networks that share a block share its calls."""
 
     op: Op
     inputs: tuple[Shape, ...]

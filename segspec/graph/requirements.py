@@ -50,7 +50,7 @@ def settle(frame: Frame, module: Module) -> None:
             problem = requirement.problem()
             problems.append(replace(problem, message=f"{problem.message} (with {values})"))
         elif requirement.kind == "==":
-            raise NeedsValue(frame, symbols)
+            raise NeedsValue(frame, symbols, by_form=False)
     if problems:
         raise SpecError(problems)
 

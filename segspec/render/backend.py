@@ -17,7 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
 from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
 from segspec.algebra.symbols import Number, Sym, Symbol, Undecided, concrete, number, substitute
@@ -103,6 +103,14 @@ class Backend(_Facts):
     helpers: list[str]
     ops: dict[str, OpFacts] = {}
     default_init: Init = {}
+
+    # What the macros wrote of a call with these inputs: networks that share a block share its calls.
+    _written: dict[tuple[OpCall, tuple[str, ...]], Any] = PrivateAttr(default_factory=dict)
+
+    @property
+    def written(self) -> dict[tuple[OpCall, tuple[str, ...]], Any]:
+        """What is written already."""
+        return self._written
 
     def facts(self, op: str) -> OpFacts:
         """What is particular about an op; empty where nothing is."""

@@ -83,6 +83,7 @@ class _Renderer:
         self.environment = _environment(backend.folder)
         self.ops = self.environment.get_template("ops.jinja").module
         self.shapes = shapes_of(graph)
+        self.written: dict[tuple[OpCall, tuple[str, ...]], text.Code] = backend.written
 
     def source(self) -> str:
         """The source before formatting."""
@@ -183,10 +184,14 @@ class _Renderer:
         return self._macro(call, inputs)
 
     def _macro(self, call: OpCall, inputs: list[str]) -> text.Code:
-        macro = getattr(self.ops, call.op.name, None)
-        if macro is None:
-            raise fail("refused", f"{self.backend.title} has no macro for the op {call.op.name}")
-        return text.Code(str(macro(op_view(call, self.backend), text.Inputs(map(text.Code, inputs)))).strip())
+        key = call, tuple(inputs)
+        if key not in self.written:
+            macro = getattr(self.ops, call.op.name, None)
+            if macro is None:
+                raise fail("refused", f"{self.backend.title} has no macro for the op {call.op.name}")
+            view = op_view(call, self.backend)
+            self.written[key] = text.Code(str(macro(view, text.Inputs(map(text.Code, inputs)))).strip())
+        return self.written[key]
 
 
 def is_attribute(call: Call) -> bool:
@@ -214,7 +219,8 @@ def _signature(module: Module) -> list[str]:
 def _code(classes: list[dict[str, Any]], init: dict[str, Any] | None) -> Iterator[str]:
     """The statements of a module, in pieces that other modules may have too."""
     for held in classes:
-        yield "\n".join([*(attribute["code"] for attribute in held["attributes"]), *held["body"]])
+        made = (f"_({attribute['code']})" for attribute in held["attributes"])  # it may be several arguments
+        yield "\n".join([*made, *held["body"]])
     for branch in init["branches"] if init else ():
         yield "\n".join(branch["lines"])
 
