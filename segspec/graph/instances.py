@@ -30,7 +30,7 @@ from segspec.ops.base import product
 Values = Mapping[Symbol, Number]
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)  # not frozen, which takes three times as long: there are tens of thousands
 class Instance:
     """One node (or element of a sequence) of the unrolled network.
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from segspec.errors import Problem, SpecError
 from segspec.graph.elaborate import Elaborator, elaborate
-from segspec.graph.instances import instances, parameters
-from segspec.graph.model import Graph, OpCall
+from segspec.graph.instances import parameters
+from segspec.graph.model import Graph, OpCall, SequenceCall, elements_of
 from segspec.graph.sizes import conflict, size_rule
 from segspec.render.backend import Backend, backends, problems
 from segspec.render.source import _Renderer as Renderer
@@ -53,16 +53,16 @@ def refusals(graph: Graph, chosen: list[Backend]) -> list[Problem]:
 
 
 def _layerless(graph: Graph, chosen: list[Backend]) -> Iterator[Problem]:
-    """Elements of sequences that a backend has no layer for."""
+    """Elements of sequences that a backend has no layer for, once in each class."""
     for backend in chosen:
         renderer = Renderer(graph, backend)
-        seen: dict[int, list[Problem]] = {}  # a class may have many instances
-        for instance in instances(graph):
-            if instance.inside and isinstance(instance.call, OpCall):
-                if id(instance.call) not in seen:
-                    seen[id(instance.call)] = _refused(renderer, instance.call, graph)
-                for problem in seen[id(instance.call)]:
-                    yield replace(problem, place=instance.node.place, node=instance.path)
+        for module in graph.modules:
+            for node in module.nodes:
+                if isinstance(node.call, SequenceCall):
+                    for path, call in elements_of(node.call):
+                        if isinstance(call, OpCall):
+                            for problem in _refused(renderer, call, graph):
+                                yield replace(problem, place=node.place, node=f"{node.name}.{path}")
 
 
 def _refused(renderer: Renderer, call: OpCall, graph: Graph) -> list[Problem]:

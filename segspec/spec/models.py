@@ -48,7 +48,10 @@ MAX_NAMES = 500
 class Model(BaseModel):
     """Base of all: immutable, closed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True)
+    # A schema holds those of all that it refers to, so that each is built when it is first used.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, defer_build=True
+    )
 
 
 def error(
@@ -540,14 +543,3 @@ class Spec(Block):
     expect: Expectations = Expectations()
 
 
-for _model in (
-    SequenceNode,
-    LoopElements,
-    ConditionElements,
-    LoopStatement,
-    ConditionStatement,
-    NodeStatement,
-    Block,
-    Spec,
-):
-    _model.model_rebuild()
