@@ -49,9 +49,7 @@ class Model(BaseModel):
     """Base of all: immutable, closed."""
 
     # A schema holds those of all that it refers to, so that each is built when it is first used.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, defer_build=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, defer_build=True)
 
 
 def error(
@@ -543,3 +541,17 @@ class Spec(Block):
     expect: Expectations = Expectations()
 
 
+@lru_cache(maxsize=1)
+def complete() -> None:
+    """Resolve what the models that refer to one another say of their fields; reading a spec does not need it."""
+    for model in (
+        SequenceNode,
+        LoopElements,
+        ConditionElements,
+        LoopStatement,
+        ConditionStatement,
+        NodeStatement,
+        Block,
+        Spec,
+    ):
+        model.model_rebuild()

@@ -35,6 +35,7 @@ _EXPECTED = {
 
 def problems_of(error: ValidationError, read: Document) -> list[Problem]:
     """The problems that a validation error stands for."""
+    models.complete()
     return [_problem(item, read) for item in islice(error.errors(include_url=False), MAX_PROBLEMS)]
 
 
