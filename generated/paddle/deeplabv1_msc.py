@@ -79,13 +79,12 @@ class VGG16(nn.Layer):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        # (N, width, padding - 1 + ⌈H/2⌉, padding - 1 + ⌈W/2⌉)
-        features_4 = self.features[:5](image)
-        features_9 = self.features[5:10](features_4)  # (N, 2 * width, ⌈H/4⌉, ⌈W/4⌉)
-        features_16 = self.features[10:17](features_9)  # (N, 4 * width, ⌈H/8⌉, ⌈W/8⌉)
-        features_23 = self.features[17:24](features_16)  # (N, 8 * width, ⌈H/8⌉, ⌈W/8⌉)
-        features = self.features[24:](features_23)
-        return features_4, features_9, features_16, features_23, features
+        pool1 = self.features[:5](image)  # (N, width, padding - 1 + ⌈H/2⌉, padding - 1 + ⌈W/2⌉)
+        pool2 = self.features[5:10](pool1)  # (N, 2 * width, ⌈H/4⌉, ⌈W/4⌉)
+        pool3 = self.features[10:17](pool2)  # (N, 4 * width, ⌈H/8⌉, ⌈W/8⌉)
+        pool4 = self.features[17:24](pool3)  # (N, 8 * width, ⌈H/8⌉, ⌈W/8⌉)
+        pool5 = self.features[24:](pool4)
+        return pool1, pool2, pool3, pool4, pool5
 
 
 class FullyConvolutional(nn.Layer):

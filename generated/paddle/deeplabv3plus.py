@@ -200,9 +200,9 @@ class MobileNetV2(nn.Layer):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features_3 = self.features[:4](image)  # (N, 24, ⌈H/4⌉, ⌈W/4⌉)
-        features = self.features[4:](features_3)  # (N, 320, ⌈H/16⌉, ⌈W/16⌉)
-        return features_3, features
+        low = self.features[:4](image)  # (N, 24, ⌈H/4⌉, ⌈W/4⌉)
+        features = self.features[4:](low)  # (N, 320, ⌈H/16⌉, ⌈W/16⌉)
+        return low, features
 
 
 class ConvBnRelu(nn.Layer):

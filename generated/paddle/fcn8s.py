@@ -124,13 +124,10 @@ class VGG16BN(nn.Layer):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        # (N, 4 * width, 25 + ⌊(H + 5)/8⌋, 25 + ⌊(W + 5)/8⌋)
-        features_23 = self.features[:24](image)
-        # (N, 8 * width, 13 + ⌊(H + 5)/16⌋, 13 + ⌊(W + 5)/16⌋)
-        features_33 = self.features[24:34](features_23)
-        # (N, 8 * width, 7 + ⌊(H + 5)/32⌋, 7 + ⌊(W + 5)/32⌋)
-        features = self.features[34:](features_33)
-        return features_23, features_33, features
+        pool3 = self.features[:24](image)  # (N, 4 * width, 25 + ⌊(H + 5)/8⌋, 25 + ⌊(W + 5)/8⌋)
+        pool4 = self.features[24:34](pool3)  # (N, 8 * width, 13 + ⌊(H + 5)/16⌋, 13 + ⌊(W + 5)/16⌋)
+        pool5 = self.features[34:](pool4)  # (N, 8 * width, 7 + ⌊(H + 5)/32⌋, 7 + ⌊(W + 5)/32⌋)
+        return pool3, pool4, pool5
 
 
 class FullyConvolutional(nn.Layer):

@@ -202,9 +202,9 @@ class MobileNetV2(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        features_3 = self.features[:4](image)  # (N, 24, ⌈H/4⌉, ⌈W/4⌉)
-        features = self.features[4:](features_3)  # (N, 320, ⌈H/8⌉, ⌈W/8⌉)
-        return features_3, features
+        low = self.features[:4](image)  # (N, 24, ⌈H/4⌉, ⌈W/4⌉)
+        features = self.features[4:](low)  # (N, 320, ⌈H/8⌉, ⌈W/8⌉)
+        return low, features
 
 
 class ConvBnRelu(nn.Module):

@@ -117,11 +117,9 @@ class VGG16BN(nn.Module):
         )
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        # (N, 8 * width, 13 + ⌊(H + 5)/16⌋, 13 + ⌊(W + 5)/16⌋)
-        features_33 = self.features[:34](image)
-        # (N, 8 * width, 7 + ⌊(H + 5)/32⌋, 7 + ⌊(W + 5)/32⌋)
-        features = self.features[34:](features_33)
-        return features_33, features
+        pool4 = self.features[:34](image)  # (N, 8 * width, 13 + ⌊(H + 5)/16⌋, 13 + ⌊(W + 5)/16⌋)
+        pool5 = self.features[34:](pool4)  # (N, 8 * width, 7 + ⌊(H + 5)/32⌋, 7 + ⌊(W + 5)/32⌋)
+        return pool4, pool5
 
 
 class FullyConvolutional(nn.Module):

@@ -159,12 +159,22 @@ class _Body:
             piece = f"[{start or ''}:{end if end < len(call.elements) else ''}]"
             piece = "" if piece == "[:]" else piece
             self.shape[tensor] = call.elements[end - 1].outputs[0]
-            name = self._fresh(node.name if end == ends[-1] else f"{node.name}_{end - 1}", tensor)
+            last = end == ends[-1]
+            name = self._fresh(
+                self._returned_as(tensor, whole if last else None) or (node.name if last else f"{node.name}_{end - 1}"),
+                tensor,
+            )
             lines += self._commented(f"{name} = self.{node.name}{piece}({current})", node, [tensor])
             start, current = end, name
             if end == len(call.elements) and whole:
                 self.names[whole], self.shape[whole] = name, self.shape[tensor]
         return lines
+
+    def _returned_as(self, *tensors: Tensor | None) -> str:
+        """The name under which the class returns one of these, if no node has it."""
+        names = {output.tensor: output.name for output in self.module.outputs}
+        found = next((names[tensor] for tensor in tensors if tensor in names), "")
+        return "" if any(node.name == found for node in self.module.nodes) else found
 
     def _fresh(self, wanted: str, tensor: Tensor) -> str:
         while wanted in self.taken or wanted in self.shapes.globals:
