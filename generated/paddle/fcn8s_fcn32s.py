@@ -19,7 +19,7 @@ def crop(x: Tensor, size: Sequence[int], offset: tuple[int, int]) -> Tensor:
 
 
 def bilinear_(weight: Tensor) -> None:
-    """Fill a transposed convolution's weight so that it enlarges each channel by itself, bilinearly."""
+    """Fill a transposed convolution's weight: each channel is enlarged by itself, bilinearly."""
     rows, columns = (
         1 - (paddle.arange(k) - (k - 1) / 2).abs() / ((k + 1) // 2) for k in weight.shape[2:]
     )

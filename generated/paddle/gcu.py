@@ -191,8 +191,7 @@ class GCU(nn.Layer):
     is made.
 
     Li, Gupta: Beyond Grids: Learning Graph Representations for Visual Recognition, 2018
-    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-
-    recognition
+    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-recognition
 
     Args:
         in_channels: channels of x
@@ -271,8 +270,7 @@ class GCUNet(nn.Layer):
     256 outputs).
 
     Li, Gupta: Beyond Grids: Learning Graph Representations for Visual Recognition, 2018
-    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-
-    recognition
+    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-recognition
 
     Args:
         in_channels: channels of the image

@@ -9,7 +9,7 @@ __all__ = ["DeepLabV2MSc"]
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation that keeps its running statistics, and normalises with them, in training too."""
+    """Batch normalisation with the running statistics, which it keeps, in training too."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.batch_norm(

@@ -193,8 +193,7 @@ class GCU(nn.Module):
     is made.
 
     Li, Gupta: Beyond Grids: Learning Graph Representations for Visual Recognition, 2018
-    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-
-    recognition
+    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-recognition
 
     Args:
         in_channels: channels of x
@@ -269,8 +268,7 @@ class GCUNet(nn.Module):
     256 outputs).
 
     Li, Gupta: Beyond Grids: Learning Graph Representations for Visual Recognition, 2018
-    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-
-    recognition
+    https://papers.nips.cc/paper/8135-beyond-grids-learning-graph-representations-for-visual-recognition
 
     Args:
         in_channels: channels of the image

@@ -205,13 +205,19 @@ def paragraph(text: str, indent: int) -> str:
     """Prose, escaped for a docstring and wrapped; paragraphs are kept."""
     width = WIDTH - indent
     parts = [" ".join(part.split()) for part in text.strip().split("\n\n")]
-    return "\n\n".join(textwrap.fill(_escaped(part), width, break_long_words=False) for part in parts)
+    return "\n\n".join(_filled(_escaped(part), width) for part in parts)
 
 
 def entry(name: str, text: str, indent: int) -> str:
     """One entry of a docstring's list: ``name: text``, wrapped with a hanging indent."""
     line = f"{name}: {_escaped(' '.join(text.split()))}"
-    return textwrap.fill(line, WIDTH - indent, subsequent_indent="    ", break_long_words=False)
+    return _filled(line, WIDTH - indent, "    ")
+
+
+def _filled(text: str, width: int, later: str = "") -> str:
+    """Text in lines of at most this width; an address is never broken, so that it can be followed."""
+    hyphens = "://" not in text
+    return textwrap.fill(text, width, subsequent_indent=later, break_long_words=False, break_on_hyphens=hyphens)
 
 
 def docstring(parts: Iterable[str], indent: int) -> str:
