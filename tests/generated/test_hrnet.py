@@ -198,6 +198,22 @@ def test_aligned_segmentation_is_the_hand_written_one(network, full_size):
     hold_together(theirs, ours, [(67, 35)], [(67, 35)])
 
 
+@pytest.mark.parametrize("aligned", [False, True])
+def test_paddlesegs_padding_is_the_hand_written_one(network, aligned):
+    """Where a map's sides are even, "same" with a stride of 2 pads a 3×3 window behind the map only."""
+
+    def make() -> nn.Module:
+        theirs = Segmentation(5, 7, bilinear_aligned if aligned else bilinear, full_size=True)
+        for layer in theirs.modules():
+            if isinstance(layer, nn.Conv2d) and layer.stride == (2, 2):
+                layer.padding = (0, 0)
+                layer.register_forward_pre_hook(lambda _, given: F.pad(given[0], (0, 1, 0, 1)))
+        return theirs
+
+    ours = build(lambda: network("hrnet_seg", "torch", "paddleseg", align_corners=aligned)(width=5, num_classes=7))
+    hold_together(build(make), ours, [(64, 96)], [(64, 96)], smallest=64)
+
+
 @pytest.mark.slow
 def test_full_segmentation_is_the_hand_written_one(network):
     theirs = build(lambda: Segmentation(18, 19, full_size=True))

@@ -85,12 +85,13 @@ def hold_together(
     evaluated: Sequence[tuple[int, int]],
     trained: Sequence[tuple[int, int]],
     outputs: Callable[[Any], list[Tensor]] = lambda returned: [returned],
+    smallest: int = 16,
 ) -> None:
     """With the same weights, the same outputs at every size, and the same statistics after training passes.
 
     Weights are matched by order of execution, not by name.
     """
-    small = image(16, 16)
+    small = image(smallest, smallest)
     pairs = list(zip(leaves_as_run(theirs, small), leaves_as_run(ours, small), strict=True))
     for source, target in pairs:
         target.load_state_dict(source.state_dict(), strict=True)
