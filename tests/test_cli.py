@@ -92,6 +92,8 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
     ("arguments", "message", "remedy"),
     [
         ("check unett", "unknown-spec]: no spec is called 'unett'", "did you mean 'unet'?"),
+        ("check fcn16s", "unknown-spec]: no spec is called 'fcn16s'", "it is a preset: fcn8s --preset fcn16s"),
+        ("check hrnet_seg_w48", "unknown-spec]: no spec is called", "it is a preset: hrnet_seg --preset w48"),
         ("check unet.yaml", "unknown-spec]: there is no file 'unet.yaml'", "did you mean 'unet'?"),
         ("check tony.yaml", "unknown-spec]: there is no file 'tony.yaml'", "did you mean 'tiny.yaml'?"),
         ("check nowhere/tiny.yaml", "unknown-spec]: there is no file 'nowhere/tiny.yaml'", "specs: deeplabv1"),

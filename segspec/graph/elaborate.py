@@ -19,6 +19,7 @@ from segspec.errors import Problem, SpecError, fail
 from segspec.graph.calls import Site
 from segspec.graph.frame import Decision, Frame, Limits, NeedsValue, Skipped
 from segspec.graph.instances import misfits
+from segspec.graph.kinds import mixed_up
 from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput, N
 from segspec.graph.naming import named
 from segspec.graph.references import Reader
@@ -50,7 +51,7 @@ def elaborate(
         values = root_values(definition, settings or {}, preset)
         root, modules = named((elaborator or Elaborator()).root(definition, values))
         graph = Graph(root, modules, values, dict(settings or {}), preset)
-        found += misfits(graph)
+        found += [*misfits(graph), *mixed_up(graph)]
     except SpecError as error:
         raise SpecError([*found, *error.problems]) from None
     except (ArithmeticError, RecursionError):

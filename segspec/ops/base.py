@@ -48,7 +48,8 @@ class Op:
     """Base of every op: attributes as dataclass fields, meaning as methods.
 
     ``inputs`` is the least and the greatest number of inputs, none for an op that *is* a tensor;
-    ``preserves_shape`` marks ops whose output has their one input's shape; ``examples`` are the attributes its
+    ``preserves_shape`` marks ops whose output has their one input's shape; ``whole_inputs`` says of each input
+    whether it is of whole numbers, as indices are (none, where it is left out); ``examples`` are the attributes its
     tests try, each with its inputs' shapes where these are not the usual (2, 4, 9, 12).
     """
 
@@ -56,6 +57,7 @@ class Op:
     inputs: ClassVar[tuple[int, int]] = (1, 1)
     preserves_shape: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
+    whole_inputs: ClassVar[tuple[bool, ...]] = ()
     examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({},)
 
     def validate(self) -> None:
@@ -76,6 +78,11 @@ class Op:
     def outputs(self) -> tuple[str, ...]:
         """The outputs' names, the first what the op's own name means; one output needs no name."""
         return ("",)
+
+    @property
+    def whole_outputs(self) -> tuple[bool, ...]:
+        """Of each output whether it is of whole numbers; empty if none is."""
+        return ()
 
     def shapes(self, inputs: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
         """The shape of each output."""

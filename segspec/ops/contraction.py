@@ -52,7 +52,8 @@ class Einsum(Op):
         for axes, shape in zip(pattern.inputs, inputs, strict=False):
             if require:
                 names = " ".join(name for (name,) in axes)
-                require.equal(len(shape), len(axes), f"'{names}' is {len(axes)} axes, and the input has {len(shape)}")
+                count = f"{len(axes)} {'axis' if len(axes) == 1 else 'axes'}"
+                require.equal(len(shape), len(axes), f"'{names}' is of {count}, and the input has {len(shape)}")
             for (name,), size in zip(axes, shape, strict=False):
                 if require and name in sizes:
                     require.equal(sizes[name], size, f"the inputs differ in '{name}': {{left}} and {{right}}")

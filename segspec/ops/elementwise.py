@@ -35,11 +35,17 @@ class Reciprocal(Elementwise):
 class Affine(Elementwise):
     """scale · x + shift, with numbers that are not learned."""
 
-    scale: Real = 1
-    shift: Real = 0
+    scale: Real | None = None
+    shift: Real | None = None
 
-    examples: ClassVar = ({"scale": -0.5}, {"scale": 2, "shift": 1}, {"scale": -1, "shift": 0.5}, {"shift": 3})
+    examples: ClassVar = (
+        {"scale": -0.5},
+        {"scale": 2, "shift": 1},
+        {"scale": -1, "shift": 0.5},
+        {"shift": 3},
+        {"scale": 1},
+    )
 
     def validate(self) -> None:
-        if (self.scale, self.shift) == (1, 0):
+        if self.scale is None and self.shift is None:
             raise ValueError("say scale, shift or both")

@@ -32,7 +32,8 @@ def parse(text: str) -> Pattern:
     out = [name for group in pattern.output for name in group]
     for name in out:
         if name not in pattern.names:
-            raise ValueError(f"the pattern '{text}' has no axis '{name}' left of its arrow")
+            apart = f": write axes apart, '{' '.join(name)}'" if set(name) <= {*"".join(pattern.names)} else ""
+            raise ValueError(f"the pattern '{text}' has no axis '{name}' left of its arrow{apart}")
         if out.count(name) > 1:
             raise ValueError(f"the pattern '{text}' names '{name}' twice right of its arrow")
     return pattern

@@ -75,6 +75,10 @@ class MaxPool2d(WindowPool):
     def outputs(self) -> tuple[str, ...]:
         return ("maximum", "indices") if self.return_indices else ("maximum",)
 
+    @property
+    def whole_outputs(self) -> tuple[bool, ...]:
+        return (False, True) if self.return_indices else ()
+
     def shapes(self, inputs: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
         return (self.shape(inputs, require),) * len(self.outputs)
 
@@ -97,6 +101,7 @@ class MaxUnpool2d(Op):
     like: Node
 
     inputs: ClassVar = (2, 2)
+    whole_inputs: ClassVar = (False, True)
     examples: ClassVar = (
         {"kernel_size": 2, "like": "left"},
         {"kernel_size": [2, 3], "stride": [2, 3], "padding": [0, 1], "like": "left"},

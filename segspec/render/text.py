@@ -81,11 +81,12 @@ def receiver(code: str) -> Code:
 
 def affine(x: str, scale: Any, shift: Any) -> Code:
     """The code of scale · x + shift as a person writes it; ``x`` is an operand."""
+    scale, shift = 1 if scale is None else scale, shift or 0
     if shift and scale == -1:
         return Code(f"{literal(shift)} - {x}")
     product = x if scale == 1 else f"-{x}" if scale == -1 else f"{literal(scale)} * {x}"
-    if 0 < scale < 1 and len(literal(scale)) > 6 and math.isclose(1 / scale, round(1 / scale), rel_tol=1e-15):
-        product = f"{x} / {literal(round(1 / scale))}"
+    if 0 < abs(scale) < 1 and len(literal(abs(scale))) > 6 and math.isclose(1 / scale, round(1 / scale), rel_tol=1e-15):
+        product = f"{'-' if scale < 0 else ''}{x} / {literal(abs(round(1 / scale)))}"
     return Code(f"{product} {'+' if shift > 0 else '-'} {literal(abs(shift))}" if shift else product)
 
 

@@ -36,9 +36,22 @@ def find(name: str) -> Path:
         raise fail(
             "unknown-spec",
             f"no spec is called {shown(name)}",
-            remedy=suggest(name, known, what="specs"),
+            remedy=_as_preset(name) or suggest(name, known, what="specs"),
         )
     return known[name]
+
+
+def _as_preset(name: str) -> str:
+    """What to write where a network's name is that of a preset, as ``fcn16s`` is of ``fcn8s``."""
+    from segspec.spec import document
+
+    for spec, path in networks().items():
+        held = document.parse(path.read_text(encoding="utf-8"), shown_name(path)).data.get("presets", {})
+        if name in held:
+            return f"it is a preset: {spec} --preset {name}"
+        if name.startswith(f"{spec}_") and name.removeprefix(f"{spec}_") in held:
+            return f"it is a preset: {spec} --preset {name.removeprefix(f'{spec}_')}"
+    return ""
 
 
 def shown_name(path: Path) -> str:

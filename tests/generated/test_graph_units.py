@@ -165,19 +165,38 @@ def mean_field(picture: Tensor, scores: Tensor, window: int | None, steps: int =
                 for index, kernel in enumerate(torch.exp(exponents)):
                     heard[index] += kernel * q[:, v, u]
                     weights[index] += float(kernel)
-            message = 4 * heard[0] / weights[0] + 3 * heard[1] / weights[1]
+            message = 4 * heard[0] / (weights[0] + 1e-20) + 3 * heard[1] / (weights[1] + 1e-20)
             energy[:, y, x] = -scores[:, y, x] + (message.sum() - message)
         q = torch.softmax(-energy, 0)
     return q
 
 
+@pytest.mark.parametrize("contrast", [4, 60])
 @pytest.mark.parametrize(("preset", "window"), [("", 7), ("exact", None)])
-def test_the_dense_crf_is_mean_field_inference(network: Callable[..., type], preset: str, window: int | None) -> None:
-    picture, scores = 4 * torch.randn(1, 3, 6, 9), torch.randn(1, 3, 6, 9)
+def test_the_dense_crf_is_mean_field_inference(
+    network: Callable[..., type], preset: str, window: int | None, contrast: int
+) -> None:
+    picture, scores = contrast * torch.randn(1, 3, 6, 9), torch.randn(1, 3, 6, 9)
     crf = network("dense_crf", "torch", preset, num_classes=3)()
     found = crf(picture, scores)
     assert relative(mean_field(picture[0], scores[0], window), found[0]) <= LIMIT
     assert relative(found, torch.softmax(scores, 1)) > 0.1
+
+
+@pytest.mark.parametrize("preset", ["", "exact"])
+def test_a_pixel_unlike_all_others_hears_nothing(network: Callable[..., type], preset: str) -> None:
+    """Colours as of photographs: kernels vanish, what is left of them is still divided by its own sum."""
+    crf = network("dense_crf", "torch", preset, num_classes=3, window=5)()
+    picture, scores = 255 * torch.rand(1, 3, 12, 9), torch.randn(1, 3, 12, 9)
+    picture[..., 3:, 4:] = picture[..., :1, :1] + torch.randn(1, 3, 9, 5)
+    found = crf(picture, scores)
+    assert found.isfinite().all()
+    assert relative(found, crf.float()(picture.float(), scores.float()).double()) < 1e-4
+
+
+def test_a_width_or_weight_of_one_is_as_good_as_any(network: Callable[..., type]) -> None:
+    crf = network("dense_crf", "torch", num_classes=3, appearance=1, smoothness=1, near_width=1, colour_width=1)()
+    assert crf(torch.randn(1, 3, 6, 5), torch.randn(1, 3, 6, 5)).isfinite().all()
 
 
 def test_a_window_of_the_whole_image_is_the_exact_crf(network: Callable[..., type]) -> None:

@@ -165,7 +165,7 @@ FAULTS = [
     Fault("layers", "paddle", "backend.yaml", "momentum: 1 - momentum", "momentum: momentum"),
     Fault("layers", "torch", "ops.batch_norm2d", "momentum=op.momentum | unless(0.1)", "momentum=0.031"),
     Fault("unet", "paddle", "ops.batch_norm2d", "momentum=op.momentum | unless(0.9)", "momentum=0.899"),
-    Fault("unet", "paddle", "ops.batch_norm2d", "op.num_features", "op.num_features, use_global_stats=true"),
+    Fault("unet", "paddle", "ops.batch_norm2d", "use_global_stats=op.frozen | unless(false)", "use_global_stats=true"),
     Fault("layers", "torch", "ops.dropout", "op.p", "op.p * 2"),
     Fault("layers", "paddle", "ops.dropout", 'call("nn.Dropout", op.p)', 'call("nn.Identity")'),
     Fault("layers", "paddle", "ops.dropout", "op.p", 'op.p, mode="downscale_in_infer"'),
