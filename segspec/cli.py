@@ -280,19 +280,26 @@ def _list(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from segspec.graph.elaborate import Elaborator
     from segspec.render.check import check
+    from segspec.spread import spread
 
     settings, elaborator = _settings(options), Elaborator()
-    results: list[Checked] = []
-    problems: list[Problem] = []
-    for definition, presets in _definitions(options):
-        wanted = presets
+
+    def checked(asked: tuple[Definition, list[str]]) -> tuple[list[Checked], list[Problem]]:
+        definition, presets = asked
         if not options.preset and not settings:
-            wanted = ["", *definition.block.presets]  # type: ignore[attr-defined]
-        for preset in wanted:
+            presets = ["", *definition.block.presets]  # type: ignore[attr-defined]
+        results: list[Checked] = []
+        problems: list[Problem] = []
+        for preset in presets:
             try:
                 results.append(check(definition, settings, preset, elaborator))
             except SpecError as error:
                 problems += error.problems
+        return results, problems
+
+    found = spread(checked, _definitions(options))
+    results = [result for held, _ in found for result in held]
+    problems = [problem for _, held in found for problem in held]
     if problems:
         raise SpecError(problems)
     if options.json:
