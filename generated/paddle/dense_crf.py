@@ -23,8 +23,7 @@ class WindowedDistance(nn.Layer):
 
     def forward(self, x: Tensor) -> Tensor:
         unfolded = F.unfold(x, 7, paddings=3)  # (N, 49 * in_channels, H * W)
-        # (N, in_channels, 49, H, W)
-        others = unfolded.unflatten(2, x.shape[-2:]).unflatten(1, (-1, 49))
+        others = unfolded.reshape([0, -1, 49, *x.shape[-2:]])  # (N, in_channels, 49, H, W)
         own = x.unsqueeze(2)  # (N, in_channels, 1, H, W)
         squared = paddle.square(others - own)
         return paddle.sum(squared, axis=1)  # (N, 49, H, W)
@@ -52,8 +51,7 @@ class WindowedFilter(nn.Layer):
 
     def forward(self, q: Tensor, kernel: Tensor) -> Tensor:
         unfolded = F.unfold(q, 7, paddings=3)  # (N, 49 * in_channels, H * W)
-        # (N, in_channels, 49, H, W)
-        others = unfolded.unflatten(2, q.shape[-2:]).unflatten(1, (-1, 49))
+        others = unfolded.reshape([0, -1, 49, *q.shape[-2:]])  # (N, in_channels, 49, H, W)
         # (N, in_channels, H_kernel, W_kernel)
         heard = paddle.einsum("nkhw, nlkhw -> nlhw", kernel, others)
         safe = paddle.sum(heard, axis=1, keepdim=True) + 1e-20  # (N, 1, H_kernel, W_kernel)

@@ -12,6 +12,7 @@ import operator
 from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from segspec.algebra.symbols import (
     Column,
@@ -90,7 +91,7 @@ class SizeRule:
             text = "any H and W" if str(self.height) == "any size" else f"H and W {self.height}"
         else:
             text = f"H {self.height}; W {self.width}"
-        return "; ".join([text, *self.joint])
+        return "; ".join([text, *self.joint] if text != "any H and W" else self.joint or [text])
 
 
 @lru_cache(maxsize=64)
@@ -116,8 +117,12 @@ def _open(graph: Graph) -> list[Requirement]:
 
 def _rule(requirements: list[Requirement]) -> SizeRule:
     by_axis = {axis: [item for item in requirements if _sizes(item) == {axis}] for axis in (H, W)}
-    joint = dict.fromkeys(str(item) for item in requirements if {H, W} <= _sizes(item))
-    return SizeRule(_axis_rule(by_axis[H], H), _axis_rule(by_axis[W], W), tuple(joint))
+    joint: dict[frozenset[Any], str] = {}
+    for item in requirements:
+        if {H, W} <= _sizes(item):
+            # What must be equal is so from either side.
+            joint.setdefault(frozenset([item.left, item.right] if item.kind == "==" else [item]), str(item))
+    return SizeRule(_axis_rule(by_axis[H], H), _axis_rule(by_axis[W], W), tuple(joint.values()))
 
 
 def size_problem(graph: Graph, height: int, width: int, batch: int, *, training: bool) -> Problem | None:

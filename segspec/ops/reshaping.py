@@ -91,13 +91,18 @@ class Rearrange(Op):
         return named(pattern.inputs[0], pattern.output)
 
     def derived(self, inputs: tuple[Shape, ...]) -> dict[str, Any]:
-        """The steps in which frameworks do it: split, drop ones, permute, put in ones, join."""
+        """The steps in which frameworks do it: split, drop ones, permute, put in ones, join.
+
+        ``axes`` are the lengths into which each of the input's axes is split: one -1 for one that stays, none
+        for a 1 that is dropped.
+        """
         (axes,), output = parse(self.pattern).inputs, parse(self.pattern).output
         given, steps = dict(self.lengths), []
         # From the last axis to the first, so that what is done to one does not move the others.
+        split = [[given.get(name, name if name in self._known else -1) for name in group] for group in axes]
         for index in reversed(range(len(axes))):
             if len(axes[index]) > 1:
-                sizes = [given.get(name, name if name in self._known else -1) for name in axes[index]]
+                sizes = split[index]
                 steps.append({"do": "split", "axis": index, "sizes": sizes})
             elif not axes[index]:
                 steps.append({"do": "drop", "axis": index})
@@ -111,7 +116,7 @@ class Rearrange(Op):
                 steps.append({"do": "join", "axis": index, "last": index + len(group) - 1})
             elif not group:
                 steps.append({"do": "insert", "axis": index})
-        return {"steps": steps}
+        return {"steps": steps, "axes": [[-1] if len(sizes) == 1 else sizes for sizes in split]}
 
 
 @op("unfold")

@@ -50,7 +50,9 @@ def _environment(folder: Path) -> jinja2.Environment:
         keep_trailing_newline=True,
         autoescape=False,  # what is rendered is Python, and every string in it comes through render.text
     )
-    environment.globals.update(call=text.call, code=text.Code, scaled=_scaled, affine_of=text.affine)
+    environment.globals.update(
+        call=text.call, code=text.Code, scaled=_scaled, affine_of=text.affine, reshaped=text.reshaped
+    )
     environment.filters.update(
         unless=text.unless,
         operand=text.operand,

@@ -98,6 +98,31 @@ def lengths(sizes: list[Any], like: str) -> Any:
     return tuple(Code(named[size]) if isinstance(size, str) else size for size in sizes)
 
 
+def reshaped(x: str, axes: list[list[Any]], like: str) -> Code | None:
+    """The sizes to which ``x`` is reshaped when its axes are split, a 0 for one that stays where it is.
+
+    None if there is no such list, because nothing is split, or an axis that moves would have to be read off
+    what has no name.
+    """
+    if not any(len(lengths_) > 1 for lengths_ in axes):
+        return None
+    parts: list[str] = []
+    for index, held in enumerate(axes):
+        if held == [-1]:
+            stays = len(parts) == index and all(len(before) == 1 for before in axes[:index])
+            parts.append("0" if stays else f"{x}.shape[{index}]")
+        elif held == ["h", "w"]:
+            parts.append(f"*{like}.shape[-2:]")
+        else:
+            named = {"h": f"{like}.shape[-2]", "w": f"{like}.shape[-1]"}
+            known = math.prod(size for size in held if isinstance(size, int) and size > 0)
+            rest = "-1" if "-1" not in parts else f"{x}.shape[{index}] // {known}"
+            parts += [named[size] if isinstance(size, str) else rest if size == -1 else literal(size) for size in held]
+    if not x.isidentifier() and any(part.startswith(f"{x}.shape") for part in parts):
+        return None
+    return Code(f"[{', '.join(parts)}]")
+
+
 def sizes(inputs: Inputs, places: list[dict[str, int]]) -> Code:
     """The product of some axes' lengths, as a divisor."""
     parts = [f"{receiver(inputs[place['input']])}.shape[{place['axis']}]" for place in places]

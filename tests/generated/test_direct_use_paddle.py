@@ -279,3 +279,22 @@ def test_blocks_are_of_use_by_themselves(module):
     block = deeplab.ProjectionBottleneck(6, 2, stride=2)
     assert block(paddle.randn([2, 6, 7, 9])).shape == [2, 8, 4, 5]
     assert deeplab.ASPP(8, 4)(paddle.randn([2, 8, 5, 6])).shape == [2, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "arguments", "inputs"),
+    [
+        ("dense_crf", {"num_classes": 3, "window": 3, "iterations": 1}, {}, 2),
+        ("segnet", {}, {"width": 2, "num_classes": 3}, 1),
+    ],
+)
+def test_what_rearranges_and_unpools_exports_with_any_size(network, tmp_path, name, settings, arguments, inputs):
+    made = network(name, "paddle", **settings)(**arguments)
+    made.eval()
+    specs = [InputSpec([None, 3, None, None], "float32") for _ in range(inputs)]
+    paddle.jit.save(paddle.jit.to_static(made, input_spec=specs, full_graph=True), str(tmp_path / "saved"))
+    loaded = paddle.jit.load(str(tmp_path / "saved"))
+    loaded.eval()
+    for height, width, batch in ((32, 48, 2), (37, 41, 1)):
+        given = [image(height, width, batch, channels=3) for _ in range(inputs)]
+        assert np.allclose(loaded(*given).numpy(), made(*given).numpy(), rtol=1e-4, atol=1e-5)
