@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,32 @@ def test_a_pipe_that_closes() -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("{", "")
+
+
+def test_many_specs_are_checked_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    """The same lines in the same order, however many processes work on them."""
+    command = [sys.executable, "-m", "segspec", "check", "--all"]
+    assert subprocess.run(command, check=False).returncode == 0
+    at_once = capfd.readouterr().out
+    ended = threading.Event()
+    threading.Thread(target=ended.wait, daemon=True).start()  # beside another thread nothing is forked
+    try:
+        assert main(["check", "--all"]) == 0
+    finally:
+        ended.set()
+    assert capfd.readouterr().out == at_once
+    assert len(at_once.splitlines()) > len(networks())
+
+
+def test_mistakes_in_many_specs_are_all_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "abc":
+        node = "{op: conv2d, out_channels: 4, kernel_size: 1, groups: 2}"
+        text = f"segspec: 1\nname: {name}\ninputs: {{image: {{channels: 3}}}}\nnodes: {{y: {node}}}\noutputs: [y]\n"
+        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
+    done = subprocess.run([sys.executable, "-m", "segspec", "check", "a.yaml", "b.yaml", "c.yaml"], check=False)
+    assert done.returncode == 2
+    places = [line.split(":")[0] for line in capfd.readouterr().err.splitlines() if "error[" in line]
+    assert places == ["a.yaml", "b.yaml", "c.yaml"]
