@@ -2,7 +2,7 @@
 #
 #   make demo       generate three networks for both frameworks, verify them, segment a photograph
 #   make test       everything: lint, types, tests
-#   make quick      the tests that need no framework, in an environment that has none
+#   make quick      the quick tests that need no framework, in an environment that has none
 #   make lint       formatting, lint, types, and whether generated/ and README's tables are up to date
 #   make generated  write generated/ anew
 #   make readme     write README's tables of architectures anew
@@ -41,7 +41,7 @@ test: lint
 	$(BIN)/pytest -n $(JOBS)
 
 quick: $(QUICK_READY)
-	$(QUICK)/pytest -m "not torch and not paddle"
+	$(QUICK)/pytest -n $(JOBS) -m "not torch and not paddle and not slow"
 
 lint: $(FULL_READY)
 	$(BIN)/ruff check

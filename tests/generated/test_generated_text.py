@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from segspec.cli import main
-from segspec.graph.elaborate import elaborate
+from segspec.graph.elaborate import Elaborator, elaborate
 from segspec.render import backends, render_all
-from segspec.spec.load import load
+from segspec.spec.load import Loader, load
 from segspec.spec.zoo import networks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,22 +69,24 @@ class Source:
 
 
 def _sources() -> list[Source]:
-    wanted = [(name, preset, {}) for name in networks() for preset in ("", *load(name).block.presets)]  # type: ignore[attr-defined]
+    loader, elaborator = Loader(), Elaborator()
+    specs = {name: loader.load(name) for name in networks()}
+    wanted = [(name, preset, {}) for name, spec in specs.items() for preset in ("", *spec.block.presets)]  # type: ignore[attr-defined]
     wanted += VARIANTS
-    jobs = [
-        (elaborate(load(name), settings, preset), backend)
-        for name, preset, settings in wanted
-        for backend in backends().values()
-    ]
+    graphs = [elaborate(specs[name], settings, preset, elaborator) for name, preset, settings in wanted]
+    texts = render_all([(graph, backend) for graph in graphs for backend in backends().values()])
     named = [(*item, backend) for item in wanted for backend in backends()]
     return [
         Source(name, preset, str(settings or ""), backend, text)
-        for (name, preset, settings, backend), text in zip(named, render_all(jobs), strict=True)
+        for (name, preset, settings, backend), text in zip(named, texts, strict=True)
     ]
 
 
 SOURCES = _sources()
-every_source = pytest.mark.parametrize("source", SOURCES, ids=str)
+# Presets are mostly like their networks: the quick part leaves them out.
+every_source = pytest.mark.parametrize(
+    "source", [pytest.param(item, marks=[pytest.mark.slow] if item.preset else [], id=str(item)) for item in SOURCES]
+)
 
 
 def test_there_are_sources_of_every_network_and_backend():
