@@ -18,7 +18,8 @@ class Entry:
     """One tensor: ``name`` is its node's path and its slot, ``shape`` its canonical (PyTorch's) layout.
 
     ``normalised`` marks a weight whose results go to batch normalisation alone, and that normalisation's
-    own tensors: there, the scale of the weight has no effect on what follows.
+    own tensors: there, the scale of the weight has no effect on what follows. A ``statistic`` is what training
+    updates without a gradient.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Entry:
     shape: tuple[int, ...]
     trainable: bool
     normalised: bool
+    statistic: bool
 
 
 def entries(graph: Graph) -> list[Entry]:
@@ -40,7 +42,9 @@ def entries(graph: Graph) -> list[Entry]:
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = instance.path if slot.itself else f"{instance.path}.{slot.name}"
                     scaled = (id(instance.node), instance.inside) in normalised
-                    found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable, scaled))
+                    statistic = not slot.trainable and not slot.itself
+                    op = instance.call.op.name
+                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, statistic))
     return found
 
 
