@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import selectors
@@ -52,12 +53,13 @@ def execute(
     :class:`SpecError` where it cannot be started or has no framework.
     """
     outcome = Outcome()
+    titles = {module["name"]: module["title"] for module in modules}
     waiting = list(modules)
     while waiting:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.json").write_text(json.dumps({"modules": waiting}), encoding="utf-8")
         began = time.perf_counter()
-        stopped = _watch(backend, folder, python, timeout, tell or _quiet, outcome)
+        stopped = _watch(backend, folder, python, timeout, tell or _quiet, outcome, titles)
         outcome.seconds += time.perf_counter() - began
         left = []
         for module in waiting:
@@ -77,7 +79,15 @@ def _quiet(_: str) -> None:
     """What is told of the progress where nobody wants to know."""
 
 
-def _watch(backend: Backend, folder: Path, python: str, timeout: float, tell: Tell, outcome: Outcome) -> str:
+def _watch(
+    backend: Backend,
+    folder: Path,
+    python: str,
+    timeout: float,
+    tell: Tell,
+    outcome: Outcome,
+    titles: Mapping[str, str],
+) -> str:
     """Run the job; what stopped the process, empty if nothing did."""
     command = [python or sys.executable, "-W", "ignore", str(BACKENDS / f"on_{backend.name}.py"), str(folder)]
     with tempfile.TemporaryFile() as errors:
@@ -107,7 +117,7 @@ def _watch(backend: Backend, folder: Path, python: str, timeout: float, tell: Te
                     outcome.environment = {name: str(value) for name, value in event.items()}
                 elif "run" in event:
                     doing = event["run"] or "building the network"
-                    tell(f"{event['module']}: {backend.title}, {doing}")
+                    tell(f"{titles.get(event['module'], '')}: {backend.title}, {doing}")
         finally:
             if process.poll() is None and not _ended(process):
                 _kill(process)
@@ -122,6 +132,13 @@ def _watch(backend: Backend, folder: Path, python: str, timeout: float, tell: Te
         errors.seek(0, os.SEEK_END)
         errors.seek(max(errors.tell() - 2_000, 0))
         return errors.read().decode("utf-8", "replace") if process.returncode else ""
+
+
+def require(backends: Sequence[Backend]) -> None:
+    """Raise :class:`SpecError` naming the extra to install where this interpreter lacks a framework."""
+    problems = [missing(held) for held in backends if importlib.util.find_spec(held.module) is None]
+    if problems:
+        raise SpecError(problems)
 
 
 def missing(backend: Backend, python: str = "") -> Problem:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from segspec.algebra.symbols import whole
 from segspec.backends import probe
@@ -13,7 +15,7 @@ from segspec.backends.arrays import Reading, Writing
 from segspec.graph.instances import at_size, resolve
 from segspec.graph.model import Graph
 from segspec.parity.plan import Size, path_of
-from segspec.parity.process import Outcome
+from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
 from segspec.render import Backend, marks, render
 from segspec.weights import seeded
@@ -84,32 +86,70 @@ class Recording:
 # --- made by a backend's process ---------------------------------------------------------------------
 
 
-def job(
-    graph: Graph, backend: Backend, plan: Plan, folder: Path, given: Recording | None = None, source: str = ""
-) -> dict[str, Any]:
-    """The module that a backend's process is asked to run, its files written to a folder.
+@dataclass(frozen=True)
+class Task:
+    """One network to record: its ``source`` is the module's text, where it is not what would be generated."""
 
-    ``given`` is another backend's recording: this one's nodes are then replayed on what that one's computed.
-    ``source`` is the module's text where it is not the one that would be generated.
+    graph: Graph
+    backend: Backend
+    plan: Plan
+    source: str = ""
+
+
+def record(
+    tasks: Sequence[Task],
+    folder: Path,
+    given: Sequence[Recording] = (),
+    *,
+    python: str = "",
+    timeout: float = TIMEOUT,
+    tell: Tell | None = None,
+) -> list[Recording]:
+    """Run networks in one process of their backend, their files in a folder; the recordings read them there.
+
+    ``given`` are recordings of another backend: nodes are then replayed on what that one's computed.
     """
+    (name,) = {task.backend.name for task in tasks}
+    beside = folder / name
+    others: Sequence[Recording | None] = given or [None] * len(tasks)
+    modules = []
+    for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
+        own = beside / f"m{index}"
+        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source))
+    outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
+    return [_collected(task, beside / f"m{index}", outcome) for index, task in enumerate(tasks)]
+
+
+def module(
+    graph: Graph, backend: Backend, folder: Path, asked: Sequence[Mapping[str, Any]], source: str = ""
+) -> dict[str, Any]:
+    """What a backend's process is told of one module and the passes asked of it; its files are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = source or render(graph, backend)
-    (folder / "module.py").write_text(text, encoding="utf-8")
+    (folder / "module.py").write_text(source or render(graph, backend), encoding="utf-8")
     held = entries(graph)
-    weights = _write(folder / "weights.bin", ((entry.name, seeded.weight(entry)) for entry in held))
     state = [
         {**placed, "statistic": entry.statistic, "scale": seeded.unit(entry)}
         for placed, entry in zip(placement(graph, backend), held, strict=True)
     ]
-    asked = list(_asked(graph, plan, folder, given, scenes(graph, backend, plan)))
     return {
         "name": folder.name,
+        "title": graph.name,
         "source": f"{folder.name}/module.py",
         "marks": marks(graph, backend),
-        "weights": weights,
+        "weights": arrays_in(folder / "weights.bin", ((entry.name, seeded.weight(entry)) for entry in held)),
         "state": state,
-        "passes": asked,
+        "passes": list(asked),
     }
+
+
+def arrays_in(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
+    """Write named arrays to a file, and say where they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        write = Writing(file)
+        for name, array in arrays:
+            write(name, array)
+    return {"file": str(path.resolve()), "index": write.index}
 
 
 def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
@@ -123,14 +163,12 @@ def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
     }
 
 
-def _asked(
-    graph: Graph, plan: Plan, folder: Path, given: Recording | None, own: Mapping[str, Scene]
-) -> Iterator[dict[str, Any]]:
-    """The passes in the order in which they run."""
+def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[str, Any]]:
+    """The passes in the order in which they run: all float64 first, so that a network of each dtype is built once."""
+    graph, plan, own = task.graph, task.plan, scenes(task.graph, task.backend, task.plan)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
-    first = plan.sizes[0]
     if given is None or given.arrays("calibrate") is None:
-        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[first]}
+        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
     else:
         yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
     forward = list(_forward(plan, inputs, given, own))
@@ -197,33 +235,23 @@ def _inputs(graph: Graph, size: Size, batch: int, folder: Path, step: int | None
     shapes = {item.name: tuple(map(whole, resolve(item.shape, values))) for item in graph.root.inputs}
     suffix = "" if step is None else f" {step}"
     drawn = ((name, seeded.image(f"{name}{suffix}", shape)) for name, shape in shapes.items())
-    return _write(folder / f"inputs-{size[0]}x{size[1]}{suffix.replace(' ', '-')}.bin", drawn)
+    return arrays_in(folder / f"inputs-{size[0]}x{size[1]}{suffix.replace(' ', '-')}.bin", drawn)
 
 
-def _write(path: Path, arrays: Any) -> dict[str, Any]:
-    with path.open("wb") as file:
-        write = Writing(file)
-        for name, array in arrays:
-            write(name, array)
-    return {"file": str(path.resolve()), "index": write.index}
-
-
-def collect(
-    graph: Graph, backend: Backend, plan: Plan, name: str, folder: Path, outcome: Outcome, source: str = ""
-) -> Recording:
-    """The recording of one module that a process has run in a folder."""
-    made = Recording(about(graph, backend, source), plan, scenes(graph, backend, plan))
+def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
+    """The recording of one module that a process has run."""
+    made = Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan))
     made.environment = outcome.environment
-    for asked, result in outcome.modules[name].items():
-        failed = result.get("failure")
+    for asked, result in outcome.modules[folder.name].items():
         made.seconds += result.get("seconds", 0.0)
-        made.passes[asked] = failed or Reading(str(folder / f"{name}.bin"), result["index"])
+        made.passes[asked] = result.get("failure") or Reading(f"{folder}.bin", result["index"])
     return made
 
 
-def about(graph: Graph, backend: Backend, source: str = "") -> dict[str, Any]:
+def about(task: Task) -> dict[str, Any]:
     """What a recording says of its network and its backend."""
-    text = source or render(graph, backend)
+    graph, backend = task.graph, task.backend
+    text = task.source or render(graph, backend)
     written = text.splitlines()
     return {
         "spec": graph.name,

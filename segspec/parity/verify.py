@@ -13,8 +13,8 @@ from segspec.graph.sizes import size_problem
 from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Tell, execute
-from segspec.parity.recording import Plan, Recording, collect, job
+from segspec.parity.process import TIMEOUT, Tell, require
+from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.sizes import default_sizes, exact_size
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
@@ -86,44 +86,29 @@ def verify(
     settings: Settings | None = None,
     *,
     tell: Tell | None = None,
-    sources: Mapping[str, str] | None = None,
 ) -> Iterator[Report]:
     """A report for every graph and every backend but the first, which the others are held against.
 
-    ``sources`` replaces what would be generated, by backend. Raises :class:`SpecError` where a framework is
-    missing, or a size is one that the network or a backend cannot take.
+    Raises :class:`SpecError` where a framework is missing, or a size is one that the network or a backend cannot
+    take.
     """
     asked = settings or Settings()
+    require([held for held in backends if held.name not in asked.python])
     plans = [plan_for(graph, backends, asked) for graph in graphs]
-    own = sources or {}
     with tempfile.TemporaryDirectory(prefix="segspec-") as name:
-        folder = Path(name)
-        held: list[Recording] = []
+        first: list[Recording] = []
         for backend in backends:
-            beside = folder / backend.name
-            modules = [
-                job(
-                    graph, backend, plan, beside / f"m{index}", held[index] if held else None, own.get(backend.name, "")
-                )
-                for index, (graph, plan) in enumerate(zip(graphs, plans, strict=True))
-            ]
-            outcome = execute(
-                backend,
-                modules,
-                beside,
+            found = record(
+                [Task(graph, backend, plan) for graph, plan in zip(graphs, plans, strict=True)],
+                Path(name),
+                first,
                 python=asked.python.get(backend.name, ""),
                 timeout=asked.timeout,
                 tell=tell,
             )
-            found = [
-                collect(graph, backend, plan, f"m{index}", beside, outcome, own.get(backend.name, ""))
-                for index, (graph, plan) in enumerate(zip(graphs, plans, strict=True))
-            ]
-            if held:
-                for first, second in zip(held, found, strict=True):
-                    yield report(first, second)
-            else:
-                held = found
+            for one, other in zip(first, found, strict=False):
+                yield report(one, other)
+            first = first or found
 
 
 def report(first: Recording, second: Recording) -> Report:
