@@ -187,6 +187,11 @@ def _backends(parser: argparse.ArgumentParser) -> None:
         dest="backends",
         help="a backend; may be repeated (default: all)",
     )
+    parser.add_argument(
+        "--exact-running-stats",
+        action="store_true",
+        help="where a framework's layer updates running statistics otherwise, write one that follows PyTorch's rule",
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -267,7 +272,8 @@ def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
 def _chosen(options: argparse.Namespace) -> list[Backend]:
     from segspec.render.backend import backend, backends
 
-    return [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    chosen = [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    return [item.with_exact_running_stats() for item in chosen] if options.exact_running_stats else chosen
 
 
 # --- the commands ------------------------------------------------------------------------------------
