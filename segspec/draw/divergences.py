@@ -13,8 +13,8 @@ from segspec.render.backend import Backend, diverging
 from segspec.render.text import size_text
 
 LEGEND = (
-    "value: what the canonical rule (PyTorch's) gives; before: what was there before the step; "
-    "n: averaged elements a channel; float32(x): x, rounded to float32."
+    "value: what the canonical rule gives; before: what was there before the step; "
+    "n: averaged elements a channel; float32(x): x rounded to float32."
 )
 """What the names in a relation mean."""
 
@@ -92,20 +92,21 @@ def as_text(lines: list[Line], name: str = "") -> str:
     return "\n".join([table(head, rows), *notes, LEGEND, *_remedies(lines)])
 
 
-def as_markdown(lines: list[Line]) -> Iterator[str]:
-    """The lines as a list for the docs."""
+def as_markdown(lines: list[Line]) -> str:
+    """The lines as the docs have them."""
+    parts = []
     for line in lines:
-        yield f"**{line.backend}, `{line.statistic}` of {' and '.join(f'`{op}`' for op in line.ops)}**: {line.reason}."
-        yield f"\n    {line.becomes}\n"
-    yield LEGEND.replace("<", "&lt;")
-    yield from _remedies(lines)
+        ops = " and ".join(f"`{op}`" for op in line.ops)
+        parts.append(f"{line.backend}, `{line.statistic}` of {ops}: {line.reason}.")
+        parts.append(f"```\n{line.becomes}\n```")
+    return "\n\n".join([*parts, LEGEND, *_remedies(lines)])
 
 
 def _remedies(lines: list[Line]) -> Iterator[str]:
     for title in dict.fromkeys(line.backend for line in lines):
         layers = dict.fromkeys(layer for line in lines if line.backend == title for layer in line.exact_layers)
         if layers:
-            yield f"generate --exact-running-stats writes for {title} what does not diverge: {', '.join(layers)}."
+            yield f"With --exact-running-stats, what is generated for {title} does not diverge: {', '.join(layers)}."
 
 
 def _layers(exact: Mapping[str, str], ops: list[str]) -> tuple[str, ...]:

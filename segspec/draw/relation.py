@@ -51,6 +51,9 @@ class _Writer:
             return self._choice(node)
         if isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
             return self._arithmetic(node)
+        if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+            inner = self.part(node.operand)
+            return _Part(f"−{inner.within(PRODUCT)}", SUM) if inner.value is None else _number(-inner.value)
         if isinstance(node, ast.Constant) and _is_number(node.value):
             return _number(node.value)
         if isinstance(node, ast.Name):
