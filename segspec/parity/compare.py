@@ -16,11 +16,10 @@ import numpy as np
 from segspec.backends.arrays import Reading
 from segspec.parity.recording import MODES, OPTIMIZERS, Recording, name_of
 from segspec.parity.scene import Part, Relation, Scene
+from segspec.parity.sizes import LIMIT
 
-LIMIT = 1e-10
-"""The largest error of a node in float64, however deep it lies."""
 LIMIT_OF_ONE = 1e-12
-"""That of a single op on equal inputs, and of each op more on the way to a node."""
+"""The largest error of a single op on equal inputs, and what each op more on the way to a node may add, up to LIMIT."""
 GRADIENT_LIMIT = 1e-8
 NOISE = 16
 """How many times the quieter backend's float32 noise two backends may be apart."""
@@ -102,6 +101,7 @@ class _Pair:
         coarse = [
             item for held in (self.first, self.second) for item in held.scenes[f"{size} train"].gradient_floors.values()
         ]
+        coarse = [item for item in coarse if item[0] > LIMIT]
         floor, reasons = sum(limit for limit, _ in coarse), "; ".join(sorted({reason for _, reason in coarse}))
         relations = [recording.scenes[f"{size} train"].relations for recording in (self.first, self.second)]
         start: Mapping[str, np.ndarray] = self.first.arrays("calibrate") or {}
@@ -132,7 +132,7 @@ class _Pair:
         error, limit = relative(left, right), max(GRADIENT_LIMIT, floor)
         subject = f"{name} after step {step + 1}"
         # Steps amplify what is coarse, by how much nobody knows: then the replays judge, and this is reported.
-        gates = floor <= LIMIT
+        gates = not floor
         ok = error <= limit or not gates
         return Comparison(optimizer, size, "train", "float64", subject, "", left.shape, error, limit, ok, note, gates)
 

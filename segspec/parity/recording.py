@@ -24,7 +24,7 @@ from segspec.weights.state import entries, placement
 MODES = ("eval", "train")
 DTYPES = ("float64", "float32")
 OPTIMIZERS = {
-    # Numbers that float32 holds exactly: Paddle's momentum optimiser keeps them so.
+    # Numbers that float32 holds exactly: a framework's own optimiser may keep them so.
     "sgd": {"lr": 2**-7, "momentum": 0.875, "weight_decay": 2**-10},
     "adam": {"lr": 2**-10},
 }
