@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segspec import __version__
+from segspec import __version__, cli_weights
 from segspec.errors import Problem, SpecError, fail
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def _parser() -> argparse.ArgumentParser:
         help="how many levels of blocks to open (default: 1)",
     )
     _json(show)
+
+    weights = commands.add_parser("weights", help="convert, inspect and compare weights", description=cli_weights.TEXT)
+    cli_weights.add(weights)
     return parser
 
 

@@ -37,10 +37,12 @@ CODES = {
     "shape": "shapes do not fit together",
     "size": "the network cannot take an input of this size",
     "unused": "something is declared that nothing uses",
+    "checkpoint": "a checkpoint is not one of the network's",
     "expectation": "the network is not what the spec says it is",
     "refused": "a backend cannot compute this as the spec means it",
     "missing-framework": "a framework that must run is not installed",
     "backend-failed": "a backend stopped before it had a result",
+    "unreadable": "a file of weights cannot be read, or not safely",
     "usage": "the command line is wrong",
     "output": "a file cannot be written",
 }

@@ -1,0 +1,86 @@
+"""Carrying weights from one file to another: read, hold to the network, write as the target's readers expect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from segspec.graph.elaborate import elaborate
+from segspec.graph.model import Graph
+from segspec.spec.load import Definition
+from segspec.weights import formats, portable
+from segspec.weights.fit import Fit, Fitted, placed
+from segspec.weights.tensors import Checkpoint
+
+HELD = 2**26
+"""After how many bytes the memory of the source's tensors is given back."""
+
+Progress = Callable[[int], None]
+"""What is told how many bytes are written."""
+
+
+def fitted(
+    definition: Definition,
+    settings: Mapping[str, Any],
+    preset: str,
+    checkpoint: Checkpoint,
+    *,
+    named_by: str = "",
+    allowed: Sequence[str] = (),
+) -> Fitted:
+    """A checkpoint's tensors by the names of a network.
+
+    Its keys are those of its format's framework unless ``named_by`` says otherwise. ``allowed`` are patterns of
+    names that may be missing, unexpected or of another shape; they are left out. Raises
+    :class:`~segspec.errors.SpecError` where anything else does not fit.
+    """
+    graph = elaborate(definition, settings, preset)
+    fit = Fit(graph, checkpoint, formats.backend_of(named_by or checkpoint.format), allowed)
+    found = fit.fitted()
+    return replace(found, notes=(*checkpoint.notes, *_strangers(graph, checkpoint), *found.notes))
+
+
+def _strangers(graph: Graph, checkpoint: Checkpoint) -> Iterator[str]:
+    """Where a portable checkpoint was written for another network: equal tensors do not make an equal function."""
+    said, here = checkpoint.metadata, portable.metadata(graph)
+    if "spec" not in said or "parameters" not in said:
+        return
+    if said["spec"] != here["spec"]:
+        yield f"{checkpoint.path} was written for {said['spec']:.80}"
+    try:
+        before = json.loads(said["parameters"])
+    except ValueError:
+        return
+    now = json.loads(here["parameters"])
+    if isinstance(before, dict):
+        for name in now:
+            if name in before and before[name] != now[name]:
+                yield f"{checkpoint.path} was written for {name}={before[name]!r:.80}, and this is {name}={now[name]!r}"
+
+
+def convert(fitted: Fitted, checkpoint: Checkpoint, path: Path, kind: str, progress: Progress) -> None:
+    """Write fitted tensors to a file of a format, one at a time; the file is replaced when all is written."""
+    tensors = placed(fitted, formats.backend_of(kind))
+    released = 0
+
+    def written(count: int) -> None:
+        nonlocal released
+        if count - released >= HELD:
+            released = count
+            checkpoint.release()
+        progress(count)
+
+    formats.write(path, kind, tensors, portable.metadata(fitted.graph), written)
+
+
+def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
+    """The keys of tensors with an element that is infinite or not a number."""
+    found = []
+    for key in keys:
+        if not checkpoint.tensors[key].finite:
+            found.append(key)
+        checkpoint.release()
+    return found
