@@ -163,7 +163,7 @@ def _stored(data: memoryview, member: zipfile.ZipInfo) -> memoryview:
         raise Refused(f"its member {member.filename!r:.80} is not where the archive says")
     start = member.header_offset + HEADER
     start += int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:30], "little")
-    if start + member.file_size > len(data):
+    if start + member.file_size > len(data) or member.file_size != member.compress_size:
         raise Refused(
             f"its member {member.filename!r:.80} claims {member.file_size:,} bytes where {len(data) - start:,} follow"
         )

@@ -115,6 +115,13 @@ def _pair(*given: Any) -> Any:
     return given[0]
 
 
+def _nothing(*given: object) -> Raw:
+    """The stand-in for ``bytes``, by which old protocols write that there are none."""
+    if given:
+        raise Refused("it makes bytes of something")
+    return Raw("")
+
+
 def _array(*_: object) -> Array:
     return Array()
 
@@ -126,6 +133,7 @@ KNOWN: dict[str, Callable[..., Any] | Named] = {
     "collections.OrderedDict": ordered,
     "builtins.tuple": _pair,
     "__builtin__.tuple": _pair,
+    "__builtin__.bytes": _nothing,
     **{
         f"numpy.{core}.multiarray.{name}": made
         for core in ("core", "_core")

@@ -21,6 +21,9 @@ PART = 2**20
 """How many bytes of a long text are decoded at a time."""
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
+MAX_STEPS = 2_000_000
+"""How many opcodes a pickle may have: hundreds of thousands of tensors."""
+
 COUNTED = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
     pickletools.TAKEN_FROM_ARGUMENT4: 4,
@@ -228,7 +231,7 @@ class _Machine:
 def _tokens(data: memoryview, start: int) -> Iterator[tuple[str, Any, int]]:
     """Each opcode's name, its argument (None if it has none), and where it ends."""
     at = start
-    while True:
+    for _ in range(MAX_STEPS):
         if at >= len(data):
             raise Refused("it is cut off: it ends before its pickle does")
         code = _OPCODES.get(chr(data[at]))
@@ -259,6 +262,7 @@ def _tokens(data: memoryview, start: int) -> Iterator[tuple[str, Any, int]]:
             yield code.name, argument, at
         else:
             raise Refused(f"it has the opcode {code.name}, which no checkpoint needs")
+    raise Refused(f"it takes more than {MAX_STEPS:,} steps, which no checkpoint does")
 
 
 def _unsigned(held: memoryview) -> int:
