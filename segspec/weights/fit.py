@@ -105,16 +105,16 @@ class Fit:
         allow = "; --allow PATTERN leaves out what it matches, as --allow 'head.*'"
         found = []
         if self.missing:
-            message = f"{_count(self.missing)} missing of {self.graph.name}{as_named}: {grouped(self.missing, names)}"
+            message = f"it lacks {_count(self.missing)} of {self.graph.name}{as_named}: {grouped(self.missing, names)}"
             found.append((message, suggest(self.missing[0], self.unexpected) if self.unexpected else ""))
         if self.unexpected:
             of_file = list(self.checkpoint.tensors)
-            message = f"{_count(self.unexpected)} without a place in {self.graph.name}{as_named}"
+            message = f"{self.graph.name} has no place for {_count(self.unexpected)} of it{as_named}"
             found.append((f"{message}: {grouped(self.unexpected, of_file)}", ""))
-        for title, held in (("of another shape", self.misshapen), ("not of floating point", self.mistyped)):
+        for title, held in (("of another shape", self.misshapen), ("of whole numbers", self.mistyped)):
             if held:
                 listed = [held[first] for first, *_ in _blocks(held, names).values()]
-                message = f"{_count(held)} {title}: {grouped(held, names)}: {'; '.join(listed[:MAX_LISTED])}"
+                message = f"it has {_count(held)} {title}: {grouped(held, names)}: {'; '.join(listed[:MAX_LISTED])}"
                 found.append((message + ("; …" if len(held) > len(listed[:MAX_LISTED]) else ""), ""))
         problems = [Problem("checkpoint", message, place, "", remedy) for message, remedy in found]
         if problems:
@@ -211,4 +211,4 @@ def shown(shape: tuple[int, ...]) -> str:
 
 
 def _count(names: Sized) -> str:
-    return "1 tensor is" if len(names) == 1 else f"{len(names)} tensors are"
+    return "1 tensor" if len(names) == 1 else f"{len(names):,} tensors"

@@ -91,11 +91,11 @@ def test_what_does_not_fit_is_said_by_block(
     target = tmp_path / "b.pdparams"
     assert main(["weights", "convert", str(spec), str(save("archive", **changes)), str(target)]) == 2
     message = capsys.readouterr().err
-    assert "4 tensors are missing of small, its keys read as PyTorch's: stem.* (3 of 7), square.bias" in message
-    assert "3 tensors are without a place in small" in message
+    assert "it lacks 4 tensors of small, its keys read as PyTorch's: stem.* (3 of 7), square.bias" in message
+    assert "small has no place for 3 tensors of it" in message
     assert "aux.* (3 of 3)" in message
-    assert "2 tensors are of another shape: head.weight, head.bias: head.weight is 21×8 and should be 4×8" in message
-    assert "1 tensor is not of floating point: square.weight: square.weight is I64" in message
+    assert "it has 2 tensors of another shape: head.weight, head.bias: head.weight is 21×8 and should be 4×8" in message
+    assert "it has 1 tensor of whole numbers: square.weight: square.weight is I64" in message
     assert "--allow" in message
     assert not target.exists()
 
