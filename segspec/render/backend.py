@@ -91,13 +91,14 @@ class OpFacts(_Facts):
 class Checkpoints(_Facts):
     """The files in which the framework keeps weights.
 
-    ``format`` is one of those that segspec reads and writes by itself; ``load`` is the framework's own line that
-    loads {file} into a network ``net``. ``slices`` is the key of a table of the slices of large arrays.
+    ``format`` is one of those that segspec reads and writes by itself; ``load`` and ``save`` are the framework's own
+    lines for a network ``net`` and a file, ``"{file}"``. ``slices`` is the key of a table of large arrays' slices.
     """
 
     format: Literal["archive", "arrays"]
     suffixes: list[str]
     load: str
+    save: str
     slices: str = ""
 
 

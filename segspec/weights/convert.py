@@ -61,7 +61,9 @@ def _strangers(graph: Graph, checkpoint: Checkpoint) -> Iterator[str]:
                 yield f"{checkpoint.path} was written for {name}={before[name]!r:.80}, and this is {name}={now[name]!r}"
 
 
-def convert(fitted: Fitted, checkpoint: Checkpoint, path: Path, kind: str, progress: Progress) -> None:
+def convert(
+    fitted: Fitted, checkpoint: Checkpoint, path: Path, kind: str, progress: Progress = lambda done: None
+) -> None:
     """Write fitted tensors to a file of a format, one at a time; the file is replaced when all is written."""
     tensors = placed(fitted, formats.backend_of(kind))
     released = 0
