@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ def _contiguous(array: np.ndarray) -> np.ndarray:
     if array.ndim != 2:
         return np.ascontiguousarray(array)
     made = np.empty(array.shape, array.dtype)
-    for start in range(0, array.shape[1], TILE):
-        made[:, start : start + TILE] = array[:, start : start + TILE]
+    for row, column in product(*(range(0, size, TILE) for size in array.shape)):
+        made[row : row + TILE, column : column + TILE] = array[row : row + TILE, column : column + TILE]
     return made
 
 
