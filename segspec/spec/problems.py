@@ -129,7 +129,7 @@ class _Spot:
                 self._enter(part)
         elif isinstance(self.held, list):
             self._enter(index)
-        elif isinstance(self.held, dict) and any("key" in _bare(kind).model_fields for kind in get_args(item)):
+        elif isinstance(self.held, dict) and all("key" in _bare(kind).model_fields for kind in get_args(item)):
             key = list(self.held)[index]
             self._enter(key)
             if models.NodeStatement in map(_bare, get_args(item)) and not key.startswith(("for ", "if ")):

@@ -129,11 +129,11 @@ class Naming:
         for rule in rules:
             here = (*path, rule.key)
             if isinstance(rule, RuleLoop):
-                for item in self._guard(lambda rule=rule: iterate(rule.loop.items.evaluate(scope)), *here):
+                for item in self._guard(partial(_items, rule, scope), *here):
                     names = self._guard(partial(unpack, rule.loop.target, item), *here)
                     self._expand(rule.body, here, scope.bind(names))
             elif isinstance(rule, RuleCondition):
-                if self._guard(lambda rule=rule: truth(rule.test.evaluate(scope), scope), *here):
+                if self._guard(partial(_holds, rule, scope), *here):
                     self._expand(rule.body, here, scope)
             else:
                 self._add(rule, here, scope)
@@ -177,6 +177,14 @@ class Naming:
             raise fail(error.code, str(error), place, remedy=error.remedy) from None
         except Undecided:
             raise fail("expression", "this depends on what the network's parameters leave open", place) from None
+
+
+def _items(rule: RuleLoop, scope: Scope) -> list[Any]:
+    return iterate(rule.loop.items.evaluate(scope))
+
+
+def _holds(rule: RuleCondition, scope: Scope) -> bool:
+    return truth(rule.test.evaluate(scope), scope)
 
 
 _END = r"(?=\.|$)"
