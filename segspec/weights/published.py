@@ -19,7 +19,7 @@ from segspec.render import backend as backends
 from segspec.spec.checkpoints import DEFAULTS
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
-from segspec.weights.naming import Naming, below
+from segspec.weights.naming import Naming, Rule, below
 from segspec.weights.state import entries, placement
 
 MAX_LISTED = 6
@@ -86,7 +86,7 @@ def recognise(
         for tried in [preset] if preset else checkpoint.presets:
             at = "" if tried == DEFAULTS else tried
             fit = _Fit(definition, key, file, settings or {}, at, elaborator).with_classes()
-            if not fit.problems():
+            if fit.exact:
                 return fit.result()
             if nearest is None or fit.closeness > nearest.closeness:
                 nearest = fit
@@ -122,6 +122,8 @@ class _Fit:
         self.sources: dict[str, Source] = {}
         self.ignored: list[str] = []
         self.strange: list[str] = []
+        self.astray: dict[int, tuple[Rule, list[tuple[str, str]]]] = {}
+        """By rule: the tensors that it leads to what the network does not have, each with that."""
         self.faults: list[Problem] = []
         self.met = False
         flipped = {f"{path}.weight": place for path, place in self.naming.paths("bgr")}
@@ -140,7 +142,7 @@ class _Fit:
 
     def with_classes(self) -> _Fit:
         """The same, of as many classes as the file has, or without its classifier where ``settings`` want others."""
-        heads = self._heads() if self.misshapen else {}
+        heads = self._heads() if self.misshapen and self.accounted else {}
         if not self.misshapen or not self.misshapen <= heads.keys():
             return self
         classes = self.checkpoint.classes
@@ -170,26 +172,45 @@ class _Fit:
         elif own.rpartition(".")[2] in self.backend.besides or self.naming.ignores(key):
             self.ignored.append(key)
         elif rules:
-            message = f"'{key}' would be '{own}', which the network does not have"
-            self.faults.append(Problem("rule", message, rules[0].place, "", suggest(own, self.places)))
+            self.astray.setdefault(id(rules[0]), (rules[0], []))[1].append((key, own))
         else:
             self.strange.append(key)
 
     @property
+    def missing(self) -> list[str]:
+        """The network's tensors that nothing accounts for."""
+        held = self.sources.keys() | self.zeros | self.left
+        return [name for name in self.shapes if name not in held]
+
+    @property
+    def accounted(self) -> bool:
+        """Whether every rule is met and every tensor of both sides has its place, whatever their shapes."""
+        return not (self.faults or self.astray or self.strange or self.missing)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the file is this checkpoint."""
+        return self.accounted and not self.misshapen
+
+    @property
     def closeness(self) -> int:
-        """How near the file comes to being this checkpoint: what has a place on both sides, less what has none."""
-        return 2 * len(self.sources) - len(self.shapes) - len(self.strange) - len(self.faults)
+        """How near the file comes to being this checkpoint: what has a place, less what has none."""
+        return len(self.sources) - len(self.missing) - len(self.strange) - len(self.misshapen)
 
     def problems(self) -> list[Problem]:
         """What keeps the file from being this checkpoint."""
         found = list(self.faults)
+        for rule, led in self.astray.values():
+            (key, own), more = led[0], f" (and {len(led) - 1} more so)" if len(led) > 1 else ""
+            message = f"'{key}' would be '{own}', which the network does not have{more}"
+            found.append(Problem("rule", message, rule.place, "", suggest(own, self.places)))
         title = f"as '{self.name}'" + (f" at the preset '{self.preset}'" if self.preset else "")
         if self.strange:
             message = f"{title}, the network has no place for {grouped(self.strange)} of the file"
             found.append(Problem("checkpoint", message, self.place))
-        held = self.sources.keys() | self.zeros | self.left
-        if missing := [name for name in self.shapes if name not in held]:
-            found.append(Problem("checkpoint", f"{title}, the file has nothing for {grouped(missing)}", self.place))
+        if self.missing:
+            message = f"{title}, the file has nothing for {grouped(self.missing)}"
+            found.append(Problem("checkpoint", message, self.place))
         for name in sorted(self.misshapen)[:MAX_LISTED]:
             theirs, ours = _text(self._shape(name)), _text(self.shapes[name])
             message = f"{title}, '{self.sources[name].key}' is {theirs}, and '{name}' is {ours}"
