@@ -176,6 +176,44 @@ class Template:
         return "".join(part if isinstance(part, str) else _word(part, part.evaluate(scope)) for part in self._parts)
 
 
+class Pattern(Template):
+    """A template that is read as well: ``layer{s}.conv{i + 1}`` with numbers for slots.
+
+    A brace that holds nothing but a name which nothing defines is a slot: it stands for a whole number.
+    """
+
+    def slots(self, known: Iterable[str]) -> frozenset[str]:
+        """The names of its slots, given what is defined."""
+        return frozenset(part.text for part in self._expressions() if _is_slot(part, known))
+
+    def read(self, known: Iterable[str]) -> frozenset[str]:
+        """The names that it reads, given what is defined: those of its slots are not among them."""
+        held = [part.names for part in self._expressions() if not _is_slot(part, known)]
+        return frozenset().union(*held)
+
+    def regex(self, scope: Scope) -> str:
+        """A regular expression for what it matches, with a group for each slot."""
+        found, text = set(), ""
+        for part in self._parts:
+            if isinstance(part, str):
+                text += re.escape(part)
+            elif not _is_slot(part, scope.names):
+                text += re.escape(_word(part, part.evaluate(scope)))
+            elif part.text in found:
+                text += f"(?P={part.text})"
+            else:
+                text += f"(?P<{part.text}>[0-9]+)"
+                found.add(part.text)
+        return text
+
+    def _expressions(self) -> list[Expression]:
+        return [part for part in self._parts if isinstance(part, Expression)]
+
+
+def _is_slot(part: Expression, known: Iterable[str]) -> bool:
+    return part.text in part.names and part.text not in known
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a node reads: a node or an input, perhaps one output of it, perhaps the first ``upto`` elements."""

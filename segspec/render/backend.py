@@ -28,7 +28,8 @@ from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
 from segspec.ops.initializers import AnyInitializer
 from segspec.spec import document, zoo
-from segspec.spec.models import AnyValue, Init, Text
+from segspec.spec.basics import AnyValue, Text
+from segspec.spec.models import Init
 
 
 class _Facts(BaseModel):

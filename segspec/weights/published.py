@@ -1,0 +1,266 @@
+"""Published checkpoints: which of a spec's a file is, and which of its tensors each of the network's is.
+
+The rules (:mod:`segspec.spec.checkpoints`) lead from a published name to the key that the generated module of
+the same framework has. So names and layouts of tensors are the framework's own facts, and a rule is written in
+paths of nodes alone. Every rule must be met, every tensor by one, and what is left on either side accounted for.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from segspec.errors import Problem, SpecError, fail, suggest
+from segspec.graph.elaborate import Elaborator, elaborate
+from segspec.graph.model import Graph
+from segspec.render import backend as backends
+from segspec.spec.checkpoints import DEFAULTS
+from segspec.spec.load import Definition
+from segspec.spec.models import Spec
+from segspec.weights.naming import Naming, Rule, below
+from segspec.weights.state import entries, placement
+
+MAX_LISTED = 6
+"""How many blocks, or tensors of a wrong shape, a message lists."""
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a tensor of the network comes from: a key of the file, and what has to be done with its values.
+
+    ``transposed``: its two axes change places. ``reversed``: its axis 1 is turned round, from BGR to RGB.
+    """
+
+    key: str
+    transposed: bool = False
+    reversed: bool = False
+
+
+@dataclass(frozen=True)
+class Published:
+    """A file as one of a spec's checkpoints, and the network that it is of.
+
+    ``sources`` and ``zeros`` hold the names of the network's tensors (:mod:`segspec.weights.state`), as does
+    ``left``: those that stay as they start, since the file lacks them or has another number of classes.
+    ``ignored`` are the file's keys that the network has no use for.
+    """
+
+    checkpoint: str
+    backend: backends.Backend
+    graph: Graph
+    sources: Mapping[str, Source]
+    zeros: tuple[str, ...]
+    left: tuple[str, ...]
+    ignored: tuple[str, ...]
+
+
+def recognise(
+    definition: Definition,
+    file: Shapes,
+    settings: Mapping[str, Any] | None = None,
+    preset: str = "",
+    *,
+    name: str = "",
+    backend: str = "",
+) -> Published:
+    """The first of a spec's checkpoints whose rules account for every tensor of a file.
+
+    ``file`` gives the shape of each of its tensors. A checkpoint is tried at its presets in turn, or at
+    ``preset`` where one is given; ``name`` and ``backend`` leave only the checkpoints of that name and that
+    framework. The number of classes is the file's unless ``settings`` give another: then the classifier is left.
+    Raises :class:`SpecError` with what keeps the nearest one from fitting.
+    """
+    assert isinstance(definition.block, Spec)
+    known = definition.block.checkpoints
+    if name and name not in known:
+        message = f"'{definition.name}' has no checkpoint '{name[:80]}'"
+        raise fail("unknown-checkpoint", message, remedy=suggest(name, known, what="checkpoints"))
+    chosen = {key: held for key, held in known.items() if name in ("", key) and backend in ("", held.backend)}
+    nearest: _Fit | None = None
+    elaborator = Elaborator()
+    for key, checkpoint in chosen.items():
+        for tried in [preset] if preset else checkpoint.presets:
+            at = "" if tried == DEFAULTS else tried
+            fit = _Fit(definition, key, file, settings or {}, at, elaborator).with_classes()
+            if fit.exact:
+                return fit.result()
+            if nearest is None or fit.closeness > nearest.closeness:
+                nearest = fit
+    if nearest and (name or nearest.met):
+        raise SpecError(nearest.problems())
+    message = f"the file is no checkpoint that '{definition.name}' knows"
+    remedy = f"it knows {', '.join(chosen)}" if chosen else "write the names that it has under checkpoints: in the spec"
+    raise fail("checkpoint", message, remedy=remedy)
+
+
+class _Fit:
+    """A file held against one checkpoint at one preset and settings."""
+
+    def __init__(
+        self,
+        definition: Definition,
+        name: str,
+        file: Shapes,
+        settings: Mapping[str, Any],
+        preset: str,
+        elaborator: Elaborator,
+    ) -> None:
+        assert isinstance(definition.block, Spec)
+        self.definition, self.name, self.file = definition, name, file
+        self.settings, self.preset, self.elaborator = settings, preset, elaborator
+        self.checkpoint = definition.block.checkpoints[name]
+        self.backend = backends.backend(self.checkpoint.backend)
+        self.place = definition.place("checkpoints", name, key=True)
+        self.graph = elaborate(definition, settings, preset, elaborator)
+        self.shapes = {entry.name: entry.shape for entry in entries(self.graph)}
+        self.places = {item["key"]: item for item in placement(self.graph, self.backend)}
+        self.naming = Naming(self.graph, definition, name, self.graph.parameters)
+        self.sources: dict[str, Source] = {}
+        self.ignored: list[str] = []
+        self.strange: list[str] = []
+        self.astray: dict[int, tuple[Rule, list[tuple[str, str]]]] = {}
+        """By rule: the tensors that it leads to what the network does not have, each with that."""
+        self.faults: list[Problem] = []
+        self.met = False
+        flipped = {f"{path}.weight": place for path, place in self.naming.paths("bgr")}
+        zeros = dict(self.naming.paths("zeros"))
+        for key in file:
+            self._take(key, flipped)
+        self.faults += self.naming.unmet()
+        for tensor, place in (flipped | zeros).items():
+            if tensor not in self.shapes:
+                message = f"the network has no tensor '{tensor}'"
+                self.faults.append(Problem("rule", message, place, "", suggest(tensor, self.shapes)))
+        self.zeros = zeros.keys() - self.sources.keys()
+        lacks = [path for path, _ in self.naming.paths("lacks")]
+        self.left = {name for name in self.shapes if any(below(name, path) for path in lacks)} - self.sources.keys()
+        self.misshapen = {name for name in self.sources if self._shape(name) != self.shapes[name]}
+
+    def with_classes(self) -> _Fit:
+        """The same, of as many classes as the file has, or without its classifier where ``settings`` want others."""
+        heads = self._heads() if self.misshapen and self.accounted else {}
+        if not self.misshapen or not self.misshapen <= heads.keys():
+            return self
+        classes = self.checkpoint.classes
+        if classes in self.settings:
+            self.left |= self.misshapen
+            self.sources = {name: source for name, source in self.sources.items() if name not in self.misshapen}
+            self.misshapen = set()
+            return self
+        settings = {**self.settings, classes: self._classes_of_file(heads)}
+        return _Fit(self.definition, self.name, self.file, settings, self.preset, self.elaborator)
+
+    def _take(self, key: str, flipped: Mapping[str, Any]) -> None:
+        own, rules = self.naming.rename(key)
+        self.met = self.met or bool(rules)
+        if len(rules) > 1:
+            several = " and ".join(f"'{rule.text}'" for rule in rules)
+            message = f"the rules {several} are both met by '{key}'"
+            self.faults.append(Problem("rule", message, rules[-1].place, "", "let each tensor meet one rule"))
+        elif own in self.places and (rules or not self.naming.ignores(key)):
+            placed = self.places[own]
+            name = placed["name"]
+            if name in self.sources:
+                message = f"'{self.sources[name].key}' and '{key}' would both be '{name}'"
+                place = rules[0].place if rules else self.place
+                self.faults.append(Problem("rule", message, place, "", "ignore one of them"))
+            self.sources[name] = Source(key, placed["transposed"], name in flipped)
+        elif own.rpartition(".")[2] in self.backend.besides or self.naming.ignores(key):
+            self.ignored.append(key)
+        elif rules:
+            self.astray.setdefault(id(rules[0]), (rules[0], []))[1].append((key, own))
+        else:
+            self.strange.append(key)
+
+    @property
+    def missing(self) -> list[str]:
+        """The network's tensors that nothing accounts for."""
+        held = self.sources.keys() | self.zeros | self.left
+        return [name for name in self.shapes if name not in held]
+
+    @property
+    def accounted(self) -> bool:
+        """Whether every rule is met and every tensor of both sides has its place, whatever their shapes."""
+        return not (self.faults or self.astray or self.strange or self.missing)
+
+    @property
+    def exact(self) -> bool:
+        """Whether the file is this checkpoint."""
+        return self.accounted and not self.misshapen
+
+    @property
+    def closeness(self) -> int:
+        """How near the file comes to being this checkpoint: what has a place, less what has none."""
+        return len(self.sources) - len(self.missing) - len(self.strange) - len(self.misshapen)
+
+    def problems(self) -> list[Problem]:
+        """What keeps the file from being this checkpoint."""
+        found = list(self.faults)
+        for rule, led in self.astray.values():
+            (key, own), more = led[0], f" (and {len(led) - 1} more so)" if len(led) > 1 else ""
+            message = f"'{key}' would be '{own}', which the network does not have{more}"
+            found.append(Problem("rule", message, rule.place, "", suggest(own, self.places)))
+        title = f"as '{self.name}'" + (f" at the preset '{self.preset}'" if self.preset else "")
+        if self.strange:
+            message = f"{title}, the network has no place for {grouped(self.strange)} of the file"
+            found.append(Problem("checkpoint", message, self.place))
+        if self.missing:
+            message = f"{title}, the file has nothing for {grouped(self.missing)}"
+            found.append(Problem("checkpoint", message, self.place))
+        for name in sorted(self.misshapen)[:MAX_LISTED]:
+            theirs, ours = _text(self._shape(name)), _text(self.shapes[name])
+            message = f"{title}, '{self.sources[name].key}' is {theirs}, and '{name}' is {ours}"
+            found.append(Problem("checkpoint", message, self.place))
+        return found
+
+    def result(self) -> Published:
+        """The file as this checkpoint, all in the network's order."""
+        sources = {name: self.sources[name] for name in self.shapes if name in self.sources}
+        zeros, left = (tuple(name for name in self.shapes if name in part) for part in (self.zeros, self.left))
+        return Published(self.name, self.backend, self.graph, sources, zeros, left, tuple(self.ignored))
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """The shape that the file's tensor has, in the canonical layout."""
+        source = self.sources[name]
+        return self.file[source.key][::-1] if source.transposed else self.file[source.key]
+
+    def _heads(self) -> dict[str, tuple[int, ...]]:
+        """The tensors whose shapes depend on the number of classes, each with its shape at one class more."""
+        classes = self.checkpoint.classes
+        if not isinstance(count := self.graph.parameters.get(classes), int):
+            return {}
+        try:
+            graph = elaborate(self.definition, {**self.settings, classes: count + 1}, self.preset, self.elaborator)
+        except SpecError:
+            return {}
+        return {
+            entry.name: entry.shape
+            for entry in entries(graph)
+            if entry.name in self.shapes and self.shapes[entry.name] != entry.shape
+        }
+
+    def _classes_of_file(self, heads: Mapping[str, tuple[int, ...]]) -> int:
+        """The number of classes that gives the first tensor of the classifier the shape that it has in the file."""
+        count: int = self.graph.parameters[self.checkpoint.classes]
+        name = next(name for name in heads if name in self.misshapen)
+        for size, here, more in zip(self._shape(name), self.shapes[name], heads[name], strict=False):
+            if more > here:
+                return max(count + (size - here) // (more - here), 1)
+        return count
+
+
+def grouped(names: Iterable[str]) -> str:
+    """Tensors by the blocks that hold them: 'head.* (4), aux.* (2)', or one by its name."""
+    names = list(names)
+    counted = Counter(name.partition(".")[0] for name in names)
+    first = {name.partition(".")[0]: name for name in reversed(names)}
+    parts = [f"{key}.* ({count})" if count > 1 else first[key] for key, count in counted.items()]
+    return ", ".join(parts[:MAX_LISTED]) + (f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else "")
+
+
+def _text(shape: tuple[int, ...]) -> str:
+    return "×".join(map(str, shape)) or "a single number"
