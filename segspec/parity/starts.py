@@ -355,9 +355,9 @@ class _Tests:
 
 def _cdf(law: Law, z: np.ndarray) -> np.ndarray:
     """The probability of at most each of these standardised values."""
-    if isinstance(law, Gaussian):
-        return np.interp(z, *_normal())
-    below: np.ndarray = np.clip((z / math.sqrt(3) + 1) / 2, 0, 1)
+    below: np.ndarray = (
+        np.interp(z, *_normal()) if isinstance(law, Gaussian) else np.clip((z / math.sqrt(3) + 1) / 2, 0, 1)
+    )
     return below
 
 

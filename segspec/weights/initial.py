@@ -47,8 +47,11 @@ def values(entry: Entry, seed: int) -> np.ndarray:
 
 
 def bilinear(shape: tuple[int, ...]) -> np.ndarray:
-    """The (in, out / groups, kH, kW) weight that enlarges each channel by itself (Long, Shelhamer, Darrell 2015)."""
-    rows, columns = (1 - np.abs(np.arange(k) - (k - 1) / 2) / ((k + 1) // 2) for k in shape[2:])
+    """The (in, out / groups, kH, kW) weight that enlarges each channel by itself (Long, Shelhamer, Darrell 2015).
+
+    In float32 throughout, as the frameworks compute it: their thirds and fifths are these.
+    """
+    rows, columns = (1 - np.abs(np.arange(k, dtype=np.float32) - (k - 1) / 2) / ((k + 1) // 2) for k in shape[2:])
     filled = np.zeros(shape, np.float32)
     channels = np.arange(shape[0])
     filled[channels, channels % shape[1]] = np.outer(rows, columns)

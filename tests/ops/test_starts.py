@@ -27,6 +27,7 @@ NODES: dict[str, Any] = {
     "conv": {"op": "conv2d", "from": "x", "out_channels": 32, "kernel_size": 3},
     "grouped": {"op": "conv2d", "from": "x", "out_channels": 32, "kernel_size": 3, "groups": 4},
     "up": {"op": "conv_transpose2d", "from": "x", "out_channels": 32, "kernel_size": 3, "stride": 2},
+    "up_grouped": {"op": "conv_transpose2d", "from": "x", "out_channels": 32, "kernel_size": 3, "groups": 4},
     "norm": {"op": "batch_norm2d", "from": "x"},
     "slopes": {"op": "prelu", "from": "x", "num_parameters": 64},
     "pooled": {"op": "global_avg_pool2d", "from": "x"},
@@ -39,7 +40,7 @@ NODES: dict[str, Any] = {
     "cube": {"op": "parameter", "size": [32, 16, 9]},
     "kernel": {"op": "parameter", "size": [32, 16, 3, 3]},
 }
-OUTPUTS = ["conv", "grouped", "up", "norm", "slopes", "fc", "mix", "norm1", "matrix", "cube", "kernel"]
+OUTPUTS = ["conv", "grouped", "up", "up_grouped", "norm", "slopes", "fc", "mix", "norm1", "matrix", "cube", "kernel"]
 
 ENLARGING: dict[str, dict[str, Any]] = {
     "even": {"out_channels": 6, "kernel_size": 4},
@@ -53,6 +54,7 @@ FANS = {
     "conv": (64 * 9, 32 * 9),
     "grouped": (16 * 9, 32 * 9),
     "up": (32 * 9, 64 * 9),
+    "up_grouped": (8 * 9, 64 * 9),
     "fc": (64, 48),
     "mix": (64 * 3, 32 * 3),
 }
