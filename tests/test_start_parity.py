@@ -146,6 +146,7 @@ FAULTS: dict[str, tuple[str, Fault, str, str]] = {
     "no number where it is certain": ("first.bias", _set(np.nan), "start", "nan where zeros has 0"),
     "bilinear but for rounding": ("up.weight", lambda v: np.nextafter(v, np.float32(2)), "start", "where bilinear has"),
     "missing": ("fc.weight", lambda v: v[:0], "start", "has no such tensor"),
+    "of another size": ("norm.bias", lambda v: v[:, :-1], "start", "has no such tensor of 64 elements"),
 }
 
 

@@ -113,6 +113,8 @@ def starts(graph: Graph, backends: Sequence[Backend]) -> Iterator[StartRow]:
     """
     run.require(backends)
     tensors = entries(graph)
+    if not tensors:
+        return
     tests = _Tests(tensors, len(backends))
     builds = _builds(graph, tensors)
     drawn: dict[str, dict[str, _Sample]] = {}
@@ -131,27 +133,28 @@ def starts(graph: Graph, backends: Sequence[Backend]) -> Iterator[StartRow]:
             continue
         held: dict[str, _Sample] = {}
         for entry in tensors:
-            if entry.name not in values:
-                missing = f"{backend.title} has no such tensor"
+            array = values.get(entry.name)
+            if array is None or array.shape[1] != _taken(entry.shape, builds):
+                missing = f"{backend.title} has no such tensor of {math.prod(entry.shape)} elements"
                 yield StartRow(graph.name, entry.name, "start", (name,), entry.shape, None, 0.0, False, missing)
             elif _random(entry):
-                sample = held[entry.name] = _sample(entry, values[entry.name])
-                found = [*tests.declared(sample), *_repeated(values[entry.name])]
-                yield row(entry.name, entry.shape, sample.said, _farthest(found), name)
+                sample = held[entry.name] = _sample(entry, array)
+                found = [*tests.declared(sample), *_repeated(array)]
+                yield row(entry.name, entry.shape, _counted(sample), _farthest(found), name)
             else:
-                yield row(entry.name, entry.shape, _said(entry.init), _exact(entry, values[entry.name], builds), name)
+                yield row(entry.name, entry.shape, _said(entry.init), _exact(entry, array, builds), name)
         for tensor, copied in tests.copies(list(held.values())):
             yield row(tensor, (), f"the most like another of {len(held)} tensors", copied, name)
         drawn[name] = held | _alike(tensors, held)
         for sample in drawn[name].values():
             if sample.tensor not in held:
-                yield row(sample.tensor, sample.shape, sample.said, _farthest(tests.declared(sample)), name)
+                yield row(sample.tensor, sample.shape, _counted(sample), _farthest(tests.declared(sample)), name)
     first, *others = drawn or [""]
     for other in others:
         for key, sample in drawn[first].items():
             if key in drawn[other]:
                 found = tests.equal(sample, drawn[other][key])
-                yield row(sample.tensor, sample.shape, sample.said, _farthest(found), first, other)
+                yield row(sample.tensor, sample.shape, _counted(sample), _farthest(found), first, other)
 
 
 def _farthest(found: Sequence[_Statistic]) -> _Statistic:
@@ -175,6 +178,11 @@ def _step(shape: tuple[int, ...], builds: int) -> int:
     while any(math.gcd(step, axis) > 1 for axis in shape):
         step += 1
     return step
+
+
+def _taken(shape: tuple[int, ...], builds: int) -> int:
+    """How many elements are taken of a tensor."""
+    return math.ceil(math.prod(shape) / _step(shape, builds))
 
 
 def _values(graph: Graph, backend: Backend, tensors: Sequence[Entry], builds: int) -> tuple[dict[str, np.ndarray], str]:
@@ -203,6 +211,10 @@ def _said(init: Initializer) -> str:
     """An initialiser in words."""
     options = ", ".join(f"{name}={value}" for name, value in init.model_dump(exclude_defaults=True).items())
     return f"{init.name}({options})" if options else init.name
+
+
+def _counted(sample: _Sample) -> str:
+    return f"{sample.said}, {sample.z.size} values"
 
 
 def _sample(entry: Entry, values: np.ndarray) -> _Sample:
