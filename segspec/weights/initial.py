@@ -19,9 +19,8 @@ from segspec.weights.state import Entry, entries
 def draw(graph: Graph, seed: int) -> Iterator[tuple[Entry, np.ndarray]]:
     """Every tensor of the network's state with its fresh values, in the order of execution, one at a time.
 
-    The array is of ``entry.shape`` and float32, and nothing here holds on to it, so a writer that goes from tensor to
-    tensor needs memory for the largest of them. Names, shapes and order are those of
-    :func:`~segspec.weights.state.entries`, from which a file's header can be written beforehand.
+    The array is of ``entry.shape`` and float32, and nothing here holds on to it. A writer with an order of its own
+    takes :func:`~segspec.weights.state.entries` for the file's header, and :func:`values` of each when it comes to it.
     """
     for entry in entries(graph):
         yield entry, values(entry, seed)
