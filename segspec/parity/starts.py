@@ -53,8 +53,6 @@ WANTED = 2**13
 """About how many values of each tensor are wanted, from all builds; a small one may have fewer."""
 POOL = 2**17
 """About how many values are taken of tensors that start alike."""
-WEI_DUDLEY = math.log(2.16863 / 2)
-"""What the distance of two samples adds to the logarithm, for samples of one size."""
 COMPARED = 256
 """How many values of two tensors tell whether one is a copy of the other."""
 
@@ -335,7 +333,7 @@ class _Tests:
             _Statistic(
                 "start agrees: quantiles",
                 float(abs(shares[0][at] - shares[1][at])),
-                math.sqrt((self.tail + WEI_DUDLEY) * sizes / 2),
+                math.sqrt((self.tail + 1 - math.log(2)) * sizes / 2),  # of two samples of one size, e for 2
                 f"{shares[0][at]:.0%} against {shares[1][at]:.0%} of the values are at most "
                 f"{law.mean + law.std * both[at]:.3g}",
             ),
