@@ -30,6 +30,9 @@ class Paddle:
             raise ValueError(f"the weights do not fit the module: {problem}")
         network.set_state_dict(arrays)
 
+    def seed(self, number: int) -> None:
+        paddle.seed(number)
+
     def state(self, network: Any) -> dict[str, np.ndarray]:
         return {key: value.numpy() for key, value in network.state_dict().items()}
 

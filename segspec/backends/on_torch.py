@@ -29,6 +29,9 @@ class Torch:
             raise ValueError(f"the weights do not fit the module: {problem}")
         network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()}, strict=False)
 
+    def seed(self, number: int) -> None:
+        torch.manual_seed(number)
+
     def state(self, network: Any) -> dict[str, np.ndarray]:
         return {key: value.detach().numpy().copy() for key, value in network.state_dict().items()}
 

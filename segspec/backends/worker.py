@@ -30,6 +30,9 @@ class Framework(Protocol):
     def load(self, network: Any, arrays: dict[str, np.ndarray]) -> None:
         """Set every parameter and statistic; raise ``ValueError`` for missing, unexpected or misshapen ones."""
 
+    def seed(self, number: int) -> None:
+        """Start the random numbers from which parameters are drawn anew."""
+
     def state(self, network: Any) -> dict[str, np.ndarray]:
         """Every parameter and statistic."""
 
@@ -61,6 +64,9 @@ def main(framework: Framework) -> None:
     """Run the job in the folder that the command line names."""
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
+    if "starts" in job:
+        _starts(framework, folder, job["starts"])
+        return
     results = []
     for module in job["modules"]:
         try:
@@ -104,6 +110,20 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any]) -> list[
         np.savez(folder / file, **arrays)
         results.append({"module": module["name"], "run": run["id"], "file": file})
     return results
+
+
+def _starts(framework: Framework, folder: Path, asked: dict[str, Any]) -> None:
+    """What every tensor starts with, each ``step``-th element, in several networks built one after another."""
+    network_class = _import(folder / asked["source"])
+    framework.seed(asked["seed"])
+    found: dict[str, Any] = {}
+    for _ in range(asked["builds"]):
+        state = framework.state(framework.build(network_class, "float32"))
+        for entry in asked["state"]:
+            if entry["key"] in state:
+                found.setdefault(entry["name"], []).append(state[entry["key"]].ravel()[:: entry["step"]].copy())
+    arrays: dict[str, Any] = {name: np.stack(values) for name, values in found.items()}
+    np.savez(folder / "starts.npz", **arrays)
 
 
 def _import(path: Path) -> type:

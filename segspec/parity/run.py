@@ -117,7 +117,7 @@ def run(backend: Backend, modules: Mapping[str, tuple[Graph, str]], runs: Mappin
                 }
             )
         (folder / "job.json").write_text(json.dumps({"modules": job}), encoding="utf-8")
-        stopped = _process(backend, folder)
+        stopped = process(backend, folder)
         return _collect(folder, list(modules), runs, stopped)
 
 
@@ -126,8 +126,8 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     np.savez(path, **named)
 
 
-def _process(backend: Backend, folder: Path) -> str:
-    """Run the job; what stopped the process, empty if nothing did."""
+def process(backend: Backend, folder: Path) -> str:
+    """Run the job in a folder; what stopped the process, empty if nothing did."""
     script = BACKENDS / f"on_{backend.name}.py"
     command = [sys.executable, "-W", "ignore", str(script), str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

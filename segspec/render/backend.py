@@ -26,7 +26,6 @@ from segspec.errors import Place, Problem, fail, suggest
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
-from segspec.ops.initializers import AnyInitializer
 from segspec.spec import document, zoo
 from segspec.spec.basics import AnyValue, Text
 from segspec.spec.models import Init
@@ -81,7 +80,6 @@ class OpFacts(_Facts):
     state: dict[str, str] = {}
     transposed: list[str] = []
     counters: list[str] = []
-    init: dict[str, AnyInitializer] = {}
     refuse: list[Refusal] = []
     floors: list[Floor] = []
     gradient_floors: list[Floor] = []

@@ -10,6 +10,9 @@ from typing import Any
 from segspec.algebra.symbols import whole
 from segspec.graph.instances import instances
 from segspec.graph.model import Call, Graph, Module, OpCall, SequenceCall
+from segspec.graph.starts import starts
+from segspec.ops.initializers import Initializer, fans
+from segspec.ops.laws import Law
 from segspec.render.backend import Backend
 
 
@@ -18,7 +21,8 @@ class Entry:
     """One tensor: ``name`` is its node's path and its slot, ``shape`` its canonical (PyTorch's) layout.
 
     ``normalised`` marks a weight whose results go to batch normalisation alone, and that normalisation's
-    own tensors: there, the scale of the weight has no effect on what follows.
+    own tensors: there, the scale of the weight has no effect on what follows. ``init`` is its declared start, and
+    ``law`` what each element is then drawn from; None where each has a value of its own.
     """
 
     name: str
@@ -27,6 +31,8 @@ class Entry:
     shape: tuple[int, ...]
     trainable: bool
     normalised: bool
+    init: Initializer
+    law: Law | None
 
 
 def entries(graph: Graph) -> list[Entry]:
@@ -35,12 +41,17 @@ def entries(graph: Graph) -> list[Entry]:
     normalised = {place for module in graph.modules for place in _normalised(module)}
     for instance in instances(graph):
         if isinstance(instance.call, OpCall):
+            declared = starts(graph, instance.call)
+            shapes = {slot.name: tuple(map(whole, slot.shape)) for slot in instance.slots()}
             for slot in instance.slots():
-                shape = tuple(map(whole, slot.shape))
+                shape = shapes[slot.name]
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = instance.path if slot.itself else f"{instance.path}.{slot.name}"
                     scaled = (id(instance.node), instance.inside) in normalised
-                    found.append(Entry(name, slot.name, instance.call.op.name, shape, slot.trainable, scaled))
+                    init = declared[slot.name]
+                    law = init.law(*fans(shapes.get("weight", shape)))
+                    op = instance.call.op.name
+                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, init, law))
     return found
 
 
