@@ -65,6 +65,21 @@ def add(parser: argparse.ArgumentParser) -> None:
     cli._bindings(diff)
     cli._json(diff)
 
+    init = command("init", _init, "draw a network's start, the same in every framework")
+    cli._names(init, many=False)
+    init.add_argument("--seed", type=_seed, default=0, metavar="N", help="a whole number (default: 0)")
+    init.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write; its suffix says the format"
+    )
+    init.add_argument("--to", default="", metavar="F", dest="kind", help="the format of FILE")
+    cli._bindings(init)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 20:
+        raise argparse.ArgumentTypeError(f"'{text[:40]}' is not a whole number from 0")
+    return int(text)
+
 
 def _allow(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
@@ -95,7 +110,7 @@ def _note(notes: Sequence[str]) -> None:
 
 def _convert(options: argparse.Namespace) -> int:
     from segspec.weights import formats
-    from segspec.weights.convert import convert, strange_numbers
+    from segspec.weights.convert import strange_numbers, write
     from segspec.weights.fit import grouped
 
     gc.enable()
@@ -104,15 +119,16 @@ def _convert(options: argparse.Namespace) -> int:
     found = _fitted(options, checkpoint, options.named_by)
     if strange := strange_numbers(checkpoint, found.keys):
         _note([f"not all numbers are finite in {grouped(strange, found.keys)}"])
-    with _progress(f"{options.target.name}", sum(tensor.nbytes for tensor in found.tensors.values())) as advance:
-        convert(found, checkpoint, options.target, kind, advance)
+    with _progress(options.target.name, found) as advance:
+        write(found, options.target, kind, advance, checkpoint.release)
     print(options.target)
     return cli.FINE
 
 
 @contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(title: str, found: Fitted) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal's standard error, where there is much to write."""
+    total = sum(tensor.nbytes for tensor in found.tensors.values())
     if total < SHOWN_FROM or not sys.stderr.isatty():
         yield lambda done: None
         return
@@ -198,6 +214,20 @@ def _diff(options: argparse.Namespace) -> int:
         ]
         print(table(["tensor", "", "absolute", "relative"], rows, right="  rr"))
     return cli.DIFFERENT if found else cli.FINE
+
+
+def _init(options: argparse.Namespace) -> int:
+    from segspec.weights import formats
+    from segspec.weights.convert import fresh, write
+
+    gc.enable()
+    kind = formats.format_of(options.kind, options.output)
+    (graph,) = cli._graphs(options)
+    found = fresh(graph, options.seed)
+    with _progress(options.output.name, found) as advance:
+        write(found, options.output, kind, advance)
+    print(options.output)
+    return cli.FINE
 
 
 def _plain(held: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import importlib.util
 import linecache
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -24,7 +25,7 @@ from segspec.render.backend import backend as backend_of
 from segspec.render.check import refusals
 from segspec.spec.load import Loader
 from segspec.weights import formats
-from segspec.weights.convert import convert, fitted
+from segspec.weights.convert import complete, fitted, write
 from segspec.weights.fit import Fit
 
 _MADE: WeakKeyDictionary[Any, tuple[Graph, Backend]] = WeakKeyDictionary()
@@ -38,12 +39,15 @@ def load(
     weights: str | Path | None = None,
     *,
     preset: str = "",
+    allow: Sequence[str] = (),
+    seed: int = 0,
     **parameters: Any,
 ) -> Any:
     """A network in a framework: an instance of the class that ``segspec generate`` would write.
 
     ``name`` is one of the zoo or a path to a spec, ``parameters`` are the spec's. ``weights`` may be a file of any
-    framework, and must fit; without it the network starts as its framework draws it. Raises
+    framework, and must fit but for what the patterns in ``allow`` match: that starts as the spec says, drawn with
+    ``seed``. Without ``weights`` the network starts as its framework draws it. Raises
     :class:`~segspec.errors.SpecError` where the spec, the file or the framework will not do.
     """
     held = backend_of(backend)
@@ -57,10 +61,10 @@ def load(
     _MADE[network] = graph, held
     if weights is not None:
         checkpoint = formats.read(Path(weights))
-        found = fitted(definition, parameters, preset, checkpoint)
+        found = fitted(definition, parameters, preset, checkpoint, allowed=allow)
         with tempfile.TemporaryDirectory(prefix="segspec-") as folder:
             path = Path(folder) / f"weights{held.checkpoints.suffixes[0]}"
-            convert(found, checkpoint, path, held.checkpoints.format)
+            write(complete(found, seed), path, held.checkpoints.format, release=checkpoint.release)
             _run(held.checkpoints.load, held, framework, network, path)
     return network
 
@@ -75,7 +79,7 @@ def save(network: Any, path: str | Path) -> None:
         own = Path(folder) / f"weights{held.checkpoints.suffixes[0]}"
         _run(held.checkpoints.save, held, _framework(held), network, own)
         checkpoint = formats.read(own)
-        convert(Fit(graph, checkpoint, held).fitted(), checkpoint, Path(path), kind)
+        write(Fit(graph, checkpoint, held).fitted(), Path(path), kind)
 
 
 def _run(line: str, held: Backend, framework: ModuleType, network: Any, path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.spec.load import Definition
-from segspec.weights import formats, portable
+from segspec.weights import formats, initial, portable
 from segspec.weights.fit import Fit, Fitted, placed
-from segspec.weights.tensors import Checkpoint
+from segspec.weights.state import Entry, entries
+from segspec.weights.tensors import Checkpoint, Tensor
 
 HELD = 2**26
 """After how many bytes the memory of the source's tensors is given back."""
@@ -61,21 +62,28 @@ def _strangers(graph: Graph, checkpoint: Checkpoint) -> Iterator[str]:
                 yield f"{checkpoint.path} was written for {name}={before[name]!r:.80}, and this is {name}={now[name]!r}"
 
 
-def convert(
-    fitted: Fitted, checkpoint: Checkpoint, path: Path, kind: str, progress: Progress = lambda done: None
+def write(
+    found: Fitted,
+    path: Path,
+    kind: str,
+    progress: Progress = lambda done: None,
+    release: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write fitted tensors to a file of a format, one at a time; the file is replaced when all is written."""
-    tensors = placed(fitted, formats.backend_of(kind))
+    """Write fitted tensors to a file of a format, one at a time; the file is replaced when all is written.
+
+    ``release`` is called now and then, to give back the memory of what was read.
+    """
     released = 0
 
     def written(count: int) -> None:
         nonlocal released
         if count - released >= HELD:
             released = count
-            checkpoint.release()
+            release()
         progress(count)
 
-    formats.write(path, kind, tensors, portable.metadata(fitted.graph), written)
+    tensors = placed(found, formats.backend_of(kind))
+    formats.write(path, kind, tensors, portable.metadata(found.graph), written)
 
 
 def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
@@ -86,3 +94,18 @@ def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
             found.append(key)
         checkpoint.release()
     return found
+
+
+def fresh(graph: Graph, seed: int) -> Fitted:
+    """The network's own start: its initialisers, drawn one at a time as they are written."""
+    return complete(Fitted(graph, {}, tuple(entry.name for entry in entries(graph)), ()), seed)
+
+
+def complete(found: Fitted, seed: int) -> Fitted:
+    """The same with the network's own start for what the file does not have."""
+    drawn = {entry.name: _drawn(entry, seed) for entry in entries(found.graph) if entry.name in found.left}
+    return replace(found, tensors={**found.tensors, **drawn}, left=())
+
+
+def _drawn(entry: Entry, seed: int) -> Tensor:
+    return Tensor(entry.name, "F32", entry.shape, lambda: initial.values(entry, seed))

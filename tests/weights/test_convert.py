@@ -163,6 +163,23 @@ def test_no_file(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["weights", "convert", "unett", "absent.pth", "b.pth"]) == 2
 
 
+def test_a_start_is_the_same_in_every_format(spec: Path, tmp_path: Path) -> None:
+    held = {}
+    for suffix in KINDS.values():
+        path = tmp_path / f"start{suffix}"
+        assert main(["weights", "init", str(spec), "--seed", "7", "-o", str(path)]) == 0
+        back = tmp_path / f"back{suffix}.safetensors"
+        assert main(["weights", "convert", str(spec), str(path), str(back)]) == 0
+        held[suffix] = {key: tensor.read().tobytes() for key, tensor in formats.read(back).tensors.items()}
+    assert held[".pth"] == held[".pdparams"] == held[".safetensors"]
+    other = tmp_path / "other.safetensors"
+    assert main(["weights", "init", str(spec), "--seed", "8", "-o", str(other)]) == 0
+    assert main(["weights", "diff", str(other), str(tmp_path / "start.safetensors")]) == 1
+    assert formats.read(other).tensors["stem.1.running_var"].read().tolist() == [1] * 8
+    with pytest.raises(SystemExit):
+        main(["weights", "init", str(spec), "--seed", "-1", "-o", str(other)])
+
+
 # --- inspect and diff -----------------------------------------------------------------------------------
 
 

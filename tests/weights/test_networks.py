@@ -65,6 +65,16 @@ def test_a_loaded_network_is_as_one_from_a_file(spec: Path) -> None:
 
 
 @pytest.mark.torch
+def test_what_is_allowed_starts_afresh(spec: Path, save: Callable[..., Path], state: dict[str, np.ndarray]) -> None:
+    network = segspec.load(str(spec), "torch", save("arrays"), num_classes=7, allow=["head.*"], seed=3)
+    own = network.state_dict()
+    assert np.array_equal(own["square.weight"].numpy(), state["square.weight"])
+    assert own["head.weight"].shape == (7, 8)
+    again = segspec.load(str(spec), "torch", save("archive"), num_classes=7, allow=["head.*"], seed=3)
+    assert own["head.weight"].equal(again.state_dict()["head.weight"])
+
+
+@pytest.mark.torch
 def test_what_cannot_be_loaded(spec: Path, save: Callable[..., Path]) -> None:
     with pytest.raises(SpecError, match="there is no backend 'jax'"):
         segspec.load(str(spec), "jax")
