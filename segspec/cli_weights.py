@@ -43,6 +43,13 @@ def add(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--from", default="", metavar="F", dest="named_by", help="whose names and layouts SOURCE has (default: its own)"
     )
+    convert.add_argument(
+        "--checkpoint",
+        default="",
+        metavar="C",
+        dest="published",
+        help="which of the spec's published checkpoints SOURCE is",
+    )
     convert.add_argument("--to", default="", metavar="F", dest="kind", help="the format of TARGET")
     _allow(convert)
     cli._bindings(convert)
@@ -92,13 +99,14 @@ def _allow(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _fitted(options: argparse.Namespace, checkpoint: Checkpoint, named_by: str = "") -> Fitted:
+def _fitted(options: argparse.Namespace, checkpoint: Checkpoint, named_by: str = "", published: str = "") -> Fitted:
     from segspec.weights import formats
     from segspec.weights.convert import fitted
 
     ((definition, (preset, *_)),) = cli._definitions(options)
     kind = formats.format_of(named_by) if named_by else ""
-    found = fitted(definition, cli._settings(options), preset, checkpoint, named_by=kind, allowed=options.allowed)
+    settings, allowed = cli._settings(options), options.allowed
+    found = fitted(definition, settings, preset, checkpoint, named_by=kind, published=published, allowed=allowed)
     _note(found.notes)
     return found
 
@@ -116,7 +124,7 @@ def _convert(options: argparse.Namespace) -> int:
     gc.enable()
     kind = formats.format_of(options.kind, options.target)
     checkpoint = formats.read(options.source)
-    found = _fitted(options, checkpoint, options.named_by)
+    found = _fitted(options, checkpoint, options.named_by, options.published)
     if strange := strange_numbers(checkpoint, found.keys):
         _note([f"not all numbers are finite in {grouped(strange, found.keys)}"])
     with _progress(options.target.name, found) as advance:

@@ -52,7 +52,12 @@ def load(
     """
     held = backend_of(backend)
     definition = Loader().load(name)
-    graph = elaborate(definition, parameters, preset)
+    if weights is None:
+        graph = elaborate(definition, parameters, preset)
+    else:
+        checkpoint = formats.read(Path(weights))
+        found = fitted(definition, parameters, preset, checkpoint, allowed=allow)
+        graph = found.graph  # a published checkpoint may be of a preset
     if problems := refusals(graph, [held]):
         raise SpecError(problems)
     framework = _framework(held)
@@ -60,8 +65,6 @@ def load(
     network = getattr(module, module.__all__[0])()
     _MADE[network] = graph, held
     if weights is not None:
-        checkpoint = formats.read(Path(weights))
-        found = fitted(definition, parameters, preset, checkpoint, allowed=allow)
         with tempfile.TemporaryDirectory(prefix="segspec-") as folder:
             path = Path(folder) / f"weights{held.checkpoints.suffixes[0]}"
             write(complete(found, seed), path, held.checkpoints.format, release=checkpoint.release)

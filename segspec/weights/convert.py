@@ -8,13 +8,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.spec.load import Definition
 from segspec.weights import formats, initial, portable
-from segspec.weights.fit import Fit, Fitted, placed
+from segspec.weights.fit import Fit, Fitted, grouped, placed
+from segspec.weights.published import Published, nearest
 from segspec.weights.state import Entry, entries
-from segspec.weights.tensors import Checkpoint, Tensor
+from segspec.weights.tensors import Checkpoint, Tensor, of_array
 
 HELD = 2**26
 """After how many bytes the memory of the source's tensors is given back."""
@@ -30,18 +33,55 @@ def fitted(
     checkpoint: Checkpoint,
     *,
     named_by: str = "",
+    published: str = "",
     allowed: Sequence[str] = (),
 ) -> Fitted:
     """A checkpoint's tensors by the names of a network.
 
-    Its keys are those of its format's framework unless ``named_by`` says otherwise. ``allowed`` are patterns of
-    names that may be missing, unexpected or of another shape; they are left out. Raises
+    Its keys are those of its format's framework unless ``named_by`` says otherwise, or those of one of the spec's
+    published checkpoints, whose preset is then the network's: ``published`` says which, or they are tried.
+    ``allowed`` are patterns of names that may be missing, unexpected or of another shape; they are left out. Raises
     :class:`~segspec.errors.SpecError` where anything else does not fit.
     """
     graph = elaborate(definition, settings, preset)
-    fit = Fit(graph, checkpoint, formats.backend_of(named_by or checkpoint.format), allowed)
+    backend = formats.backend_of(named_by or checkpoint.format)
+    fit = Fit(graph, checkpoint, backend, allowed)
+    if published or not fit.exact:
+        shapes = {key: tensor.shape for key, tensor in checkpoint.tensors.items()}
+        names = backend.name if backend else ""
+        match = nearest(definition, shapes, settings, preset, name=published, backend=names, allowed=allowed)
+        if match and (published or match.exact or match.misplaced < fit.misplaced):
+            return _published(match.result(), checkpoint)
     found = fit.fitted()
     return replace(found, notes=(*checkpoint.notes, *_strangers(graph, checkpoint), *found.notes))
+
+
+def _published(found: Published, checkpoint: Checkpoint) -> Fitted:
+    """The tensors of a published checkpoint by the names of the network that it is of."""
+    tensors = {}
+    for name, source in found.sources.items():
+        tensor = checkpoint.tensors[source.key]
+        tensor = tensor.transposed() if source.transposed else tensor
+        tensors[name] = tensor.reversed() if source.reversed else tensor
+    shapes = {entry.name: entry.shape for entry in entries(found.graph)}
+    tensors |= {name: of_array(name, np.zeros(shapes[name], np.float32)) for name in found.zeros}
+    keys = tuple(source.key for source in found.sources.values())
+    return Fitted(found.graph, tensors, found.left, keys, (*checkpoint.notes, *_said(found, checkpoint)))
+
+
+def _said(found: Published, checkpoint: Checkpoint) -> Iterator[str]:
+    """Which checkpoint it is, of which network, and what was not taken from it."""
+    network = found.graph.definition.name + (f" --preset {found.graph.preset}" if found.graph.preset else "")
+    network += "".join(f" --set {name}={value}" for name, value in found.graph.settings.items())
+    yield f"{checkpoint.path} is read as {found.title}, for {network}"
+    names = [entry.name for entry in entries(found.graph)]
+    weights = [key for key, tensor in checkpoint.tensors.items() if tensor.floating]
+    if unused := [key for key in weights if key in found.ignored]:
+        yield f"not used: {grouped(unused, weights)}"
+    if found.zeros:
+        yield f"zero, as it is not in the published network: {grouped(found.zeros, names)}"
+    if found.left:
+        yield f"not taken from {checkpoint.path}, so left out: {grouped(found.left, names)}"
 
 
 def _strangers(graph: Graph, checkpoint: Checkpoint) -> Iterator[str]:

@@ -92,6 +92,11 @@ class Fit:
         return not (self.missing or self.unexpected or self.misshapen or self.mistyped)
 
     @property
+    def misplaced(self) -> int:
+        """How many tensors of either side are not in their place."""
+        return len(self.missing) + len(self.unexpected) + len(self.misshapen)
+
+    @property
     def near(self) -> bool:
         """Whether at least half of the network's tensors are there."""
         return 2 * len(self.missing) <= len(self.tensors) + len(self.misshapen) + len(self.missing) + len(self.left)

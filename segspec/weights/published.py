@@ -7,9 +7,9 @@ paths of nodes alone. Every rule must be met, every tensor by one, and what is l
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from segspec.errors import Problem, SpecError, fail, suggest
@@ -19,11 +19,10 @@ from segspec.render import backend as backends
 from segspec.spec.checkpoints import DEFAULTS
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
+from segspec.weights.fit import MAX_LISTED, counters, grouped, places_of
+from segspec.weights.fit import shown as text_of
 from segspec.weights.naming import Naming, Rule, below
-from segspec.weights.state import entries, placement
-
-MAX_LISTED = 6
-"""How many blocks, or tensors of a wrong shape, a message lists."""
+from segspec.weights.state import entries
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -46,10 +45,11 @@ class Published:
 
     ``sources`` and ``zeros`` hold the names of the network's tensors (:mod:`segspec.weights.state`), as does
     ``left``: those that stay as they start, since the file lacks them or has another number of classes.
-    ``ignored`` are the file's keys that the network has no use for.
+    ``ignored`` are the file's keys that the network has no use for, those of a classifier that is left included.
     """
 
     checkpoint: str
+    title: str
     backend: backends.Backend
     graph: Graph
     sources: Mapping[str, Source]
@@ -58,7 +58,22 @@ class Published:
     ignored: tuple[str, ...]
 
 
-def recognise(
+def recognise(definition: Definition, file: Shapes, *arguments: Any, **options: Any) -> Published:
+    """A file as the first of a spec's checkpoints whose rules account for every tensor; as :func:`nearest` finds it.
+
+    Raises :class:`SpecError` with what keeps the nearest one from fitting.
+    """
+    match = nearest(definition, file, *arguments, **options)
+    if match is None or not match.sources:
+        assert isinstance(definition.block, Spec)
+        known = ", ".join(definition.block.checkpoints)
+        message = f"the file is no checkpoint that '{definition.name}' knows"
+        remedy = f"it knows {known}" if known else "write the names that it has under checkpoints: in the spec"
+        raise fail("checkpoint", message, remedy=remedy)
+    return match.result()
+
+
+def nearest(
     definition: Definition,
     file: Shapes,
     settings: Mapping[str, Any] | None = None,
@@ -66,38 +81,35 @@ def recognise(
     *,
     name: str = "",
     backend: str = "",
-) -> Published:
-    """The first of a spec's checkpoints whose rules account for every tensor of a file.
+    allowed: Sequence[str] = (),
+) -> Match | None:
+    """The checkpoint of a spec that a file is, or comes nearest to; none where no tensor has a place in any.
 
     ``file`` gives the shape of each of its tensors. A checkpoint is tried at its presets in turn, or at
     ``preset`` where one is given; ``name`` and ``backend`` leave only the checkpoints of that name and that
     framework. The number of classes is the file's unless ``settings`` give another: then the classifier is left.
-    Raises :class:`SpecError` with what keeps the nearest one from fitting.
+    ``allowed`` are patterns of tensors that may be missing, strange or of another shape.
     """
     assert isinstance(definition.block, Spec)
     known = definition.block.checkpoints
     if name and name not in known:
         message = f"'{definition.name}' has no checkpoint '{name[:80]}'"
         raise fail("unknown-checkpoint", message, remedy=suggest(name, known, what="checkpoints"))
-    chosen = {key: held for key, held in known.items() if name in ("", key) and backend in ("", held.backend)}
-    nearest: _Fit | None = None
+    best: Match | None = None
     elaborator = Elaborator()
-    for key, checkpoint in chosen.items():
-        for tried in [preset] if preset else checkpoint.presets:
-            at = "" if tried == DEFAULTS else tried
-            fit = _Fit(definition, key, file, settings or {}, at, elaborator).with_classes()
-            if fit.exact:
-                return fit.result()
-            if nearest is None or fit.closeness > nearest.closeness:
-                nearest = fit
-    if nearest and (name or nearest.met):
-        raise SpecError(nearest.problems())
-    message = f"the file is no checkpoint that '{definition.name}' knows"
-    remedy = f"it knows {', '.join(chosen)}" if chosen else "write the names that it has under checkpoints: in the spec"
-    raise fail("checkpoint", message, remedy=remedy)
+    for key, checkpoint in known.items():
+        if name in ("", key) and backend in ("", checkpoint.backend):
+            for tried in [preset] if preset else checkpoint.presets:
+                at = "" if tried == DEFAULTS else tried
+                match = Match(definition, key, file, settings or {}, at, allowed, elaborator).with_classes()
+                if match.exact:
+                    return match
+                if match.sources and (best is None or match.misplaced < best.misplaced):
+                    best = match
+    return best
 
 
-class _Fit:
+class Match:
     """A file held against one checkpoint at one preset and settings."""
 
     def __init__(
@@ -107,17 +119,19 @@ class _Fit:
         file: Shapes,
         settings: Mapping[str, Any],
         preset: str,
+        allowed: Sequence[str],
         elaborator: Elaborator,
     ) -> None:
         assert isinstance(definition.block, Spec)
         self.definition, self.name, self.file = definition, name, file
-        self.settings, self.preset, self.elaborator = settings, preset, elaborator
+        self.settings, self.preset, self.allowed, self.elaborator = settings, preset, allowed, elaborator
         self.checkpoint = definition.block.checkpoints[name]
         self.backend = backends.backend(self.checkpoint.backend)
         self.place = definition.place("checkpoints", name, key=True)
         self.graph = elaborate(definition, settings, preset, elaborator)
         self.shapes = {entry.name: entry.shape for entry in entries(self.graph)}
-        self.places = {item["key"]: item for item in placement(self.graph, self.backend)}
+        self.places = {item.key: item for item in places_of(self.graph, self.backend)}
+        self.counters = set(counters(self.graph, self.backend))
         self.naming = Naming(self.graph, definition, name, self.graph.parameters)
         self.sources: dict[str, Source] = {}
         self.ignored: list[str] = []
@@ -125,7 +139,6 @@ class _Fit:
         self.astray: dict[int, tuple[Rule, list[tuple[str, str]]]] = {}
         """By rule: the tensors that it leads to what the network does not have, each with that."""
         self.faults: list[Problem] = []
-        self.met = False
         flipped = {f"{path}.weight": place for path, place in self.naming.paths("bgr")}
         zeros = dict(self.naming.paths("zeros"))
         for key in file:
@@ -138,38 +151,37 @@ class _Fit:
         self.zeros = zeros.keys() - self.sources.keys()
         lacks = [path for path, _ in self.naming.paths("lacks")]
         self.left = {name for name in self.shapes if any(below(name, path) for path in lacks)} - self.sources.keys()
+        self.left |= {name for name in self.missing if self._allows(name)}
         self.misshapen = {name for name in self.sources if self._shape(name) != self.shapes[name]}
+        self._leave({name for name in self.misshapen if self._allows(name, self.sources[name].key)})
 
-    def with_classes(self) -> _Fit:
+    def with_classes(self) -> Match:
         """The same, of as many classes as the file has, or without its classifier where ``settings`` want others."""
         heads = self._heads() if self.misshapen and self.accounted else {}
         if not self.misshapen or not self.misshapen <= heads.keys():
             return self
         classes = self.checkpoint.classes
         if classes in self.settings:
-            self.left |= self.misshapen
-            self.sources = {name: source for name, source in self.sources.items() if name not in self.misshapen}
-            self.misshapen = set()
+            self._leave(self.misshapen)
             return self
         settings = {**self.settings, classes: self._classes_of_file(heads)}
-        return _Fit(self.definition, self.name, self.file, settings, self.preset, self.elaborator)
+        return Match(self.definition, self.name, self.file, settings, self.preset, self.allowed, self.elaborator)
 
     def _take(self, key: str, flipped: Mapping[str, Any]) -> None:
         own, rules = self.naming.rename(key)
-        self.met = self.met or bool(rules)
         if len(rules) > 1:
             several = " and ".join(f"'{rule.text}'" for rule in rules)
             message = f"the rules {several} are both met by '{key}'"
             self.faults.append(Problem("rule", message, rules[-1].place, "", "let each tensor meet one rule"))
         elif own in self.places and (rules or not self.naming.ignores(key)):
             placed = self.places[own]
-            name = placed["name"]
+            name = placed.name
             if name in self.sources:
                 message = f"'{self.sources[name].key}' and '{key}' would both be '{name}'"
                 place = rules[0].place if rules else self.place
                 self.faults.append(Problem("rule", message, place, "", "ignore one of them"))
-            self.sources[name] = Source(key, placed["transposed"], name in flipped)
-        elif own.rpartition(".")[2] in self.backend.besides or self.naming.ignores(key):
+            self.sources[name] = Source(key, placed.transposed, name in flipped)
+        elif own in self.counters or self.naming.ignores(key) or self._allows(key, own):
             self.ignored.append(key)
         elif rules:
             self.astray.setdefault(id(rules[0]), (rules[0], []))[1].append((key, own))
@@ -193,9 +205,10 @@ class _Fit:
         return self.accounted and not self.misshapen
 
     @property
-    def closeness(self) -> int:
-        """How near the file comes to being this checkpoint: what has a place, less what has none."""
-        return len(self.sources) - len(self.missing) - len(self.strange) - len(self.misshapen)
+    def misplaced(self) -> int:
+        """How many tensors of either side are not in their place."""
+        astray = sum(len(led) for _, led in self.astray.values())
+        return len(self.missing) + len(self.strange) + len(self.misshapen) + astray
 
     def problems(self) -> list[Problem]:
         """What keeps the file from being this checkpoint."""
@@ -206,22 +219,36 @@ class _Fit:
             found.append(Problem("rule", message, rule.place, "", suggest(own, self.places)))
         title = f"as '{self.name}'" + (f" at the preset '{self.preset}'" if self.preset else "")
         if self.strange:
-            message = f"{title}, the network has no place for {grouped(self.strange)} of the file"
+            message = f"{title}, the network has no place for {grouped(self.strange, list(self.file))} of the file"
             found.append(Problem("checkpoint", message, self.place))
         if self.missing:
-            message = f"{title}, the file has nothing for {grouped(self.missing)}"
+            message = f"{title}, the file has nothing for {grouped(self.missing, list(self.shapes))}"
             found.append(Problem("checkpoint", message, self.place))
         for name in sorted(self.misshapen)[:MAX_LISTED]:
-            theirs, ours = _text(self._shape(name)), _text(self.shapes[name])
+            theirs, ours = text_of(self._shape(name)), text_of(self.shapes[name])
             message = f"{title}, '{self.sources[name].key}' is {theirs}, and '{name}' is {ours}"
             found.append(Problem("checkpoint", message, self.place))
         return found
 
     def result(self) -> Published:
-        """The file as this checkpoint, all in the network's order."""
+        """The file as this checkpoint, all in the network's order; raises :class:`SpecError` with the problems."""
+        if not self.exact:
+            raise SpecError(self.problems())
         sources = {name: self.sources[name] for name in self.shapes if name in self.sources}
         zeros, left = (tuple(name for name in self.shapes if name in part) for part in (self.zeros, self.left))
-        return Published(self.name, self.backend, self.graph, sources, zeros, left, tuple(self.ignored))
+        return Published(
+            self.name, self.checkpoint.title, self.backend, self.graph, sources, zeros, left, tuple(self.ignored)
+        )
+
+    def _leave(self, names: set[str]) -> None:
+        """Let tensors of a wrong shape stay as they start."""
+        self.left |= names
+        self.ignored += [self.sources[name].key for name in self.sources if name in names]
+        self.sources = {name: source for name, source in self.sources.items() if name not in names}
+        self.misshapen = self.misshapen - names
+
+    def _allows(self, *names: str) -> bool:
+        return any(fnmatchcase(name, pattern) for name in names for pattern in self.allowed)
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape that the file's tensor has, in the canonical layout."""
@@ -251,16 +278,3 @@ class _Fit:
             if more > here:
                 return max(count + (size - here) // (more - here), 1)
         return count
-
-
-def grouped(names: Iterable[str]) -> str:
-    """Tensors by the blocks that hold them: 'head.* (4), aux.* (2)', or one by its name."""
-    names = list(names)
-    counted = Counter(name.partition(".")[0] for name in names)
-    first = {name.partition(".")[0]: name for name in reversed(names)}
-    parts = [f"{key}.* ({count})" if count > 1 else first[key] for key, count in counted.items()]
-    return ", ".join(parts[:MAX_LISTED]) + (f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else "")
-
-
-def _text(shape: tuple[int, ...]) -> str:
-    return "×".join(map(str, shape)) or "a single number"

@@ -220,7 +220,7 @@ def test_a_rule_in_a_block_that_no_tensor_meets(recognised: Any) -> None:
     message = refusal(recognised, RULES, stacked)
     assert "backbone.yaml:18:11: error[rule]: no tensor of the file is called 'stack.3'" in message
     assert "net.yaml:18:7: error[rule]: 'body.stack.9.weight' would be 'encoder.stack.9.weight'" in message
-    assert "the file has nothing for encoder.* (4)" in message
+    assert "the file has nothing for encoder.* (4 of 10)" in message
 
 
 def test_a_word_that_no_name_has(recognised: Any) -> None:
@@ -254,7 +254,7 @@ def test_a_rule_that_leads_nowhere(recognised: Any) -> None:
 
 def test_tensors_left_on_either_side(recognised: Any) -> None:
     message = refusal(recognised, RULES, file("head.bias", **{"aux.0.weight": (1,), "aux.0.bias": (1,)}))
-    assert "as 'theirs', the network has no place for aux.* (2) of the file" in message
+    assert "as 'theirs', the network has no place for aux.0.weight, aux.0.bias of the file" in message
     assert "as 'theirs', the file has nothing for fc.bias" in message
     found = recognised(RULES + "    ignore: aux.{i}\n", file(**{"aux.0.weight": (1,), "aux.10.bias": (1,)}))
     assert found.ignored[-2:] == ("aux.0.weight", "aux.10.bias")
