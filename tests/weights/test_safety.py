@@ -140,6 +140,13 @@ def test_opcodes(kind: str, opcode: str, refused: Callable[[bytes], str]) -> Non
     assert "posix.system" in message or f"the opcode {opcode}" in message
 
 
+@pytest.mark.torch
+def test_no_global_is_admitted_that_weights_only_loading_refuses() -> None:
+    from torch import _weights_only_unpickler
+
+    assert archive.KNOWN.keys() < _weights_only_unpickler._get_allowed_globals().keys()
+
+
 @pytest.mark.parametrize(
     "held",
     [
