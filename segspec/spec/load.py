@@ -365,10 +365,14 @@ def _check_checkpoints(file: File) -> Iterator[Problem]:
                 yield Problem("duplicate", message, place("let", entry, key=True), remedy="rename it")
             if unknown := value.names - known:
                 yield _unknown_name(unknown, known, place("let", entry))
-        for path, names, inside in _rules(given.rules, ("rules",), frozenset(known)):
+        for rule, path, inside in _rules(given.rules, ("rules",), frozenset(known)):
+            names, at_hand = _names_of_rule(rule, inside)
             read |= names
-            if unknown := names - inside:
-                yield _unknown_name(unknown, inside, place(*path, key=True))
+            if unknown := names - at_hand:
+                yield _unknown_name(unknown, at_hand, place(*path, key=True))
+            for hidden in sorted(rule.loop.variables & inside) if isinstance(rule, RuleLoop) else ():
+                message = f"the loop's '{hidden}' hides another '{hidden}'"
+                yield Problem("duplicate", message, place(*path, key=True), remedy="rename the loop's")
         for index, pattern in enumerate(given.ignore):
             read |= pattern.read(known)
             if unknown := pattern.read(known) - known:
@@ -392,19 +396,25 @@ def _unknown_name(unknown: Iterable[str], known: Iterable[str], place: Place) ->
 
 def _rules(
     rules: Iterable[AnyRule], path: document.Path, known: frozenset[str]
-) -> Iterator[tuple[document.Path, frozenset[str], frozenset[str]]]:
-    """Every rule's path, with the names that it reads and those that it may, its slots among them."""
+) -> Iterator[tuple[AnyRule, document.Path, frozenset[str]]]:
+    """Every rule, those inside loops and conditions included, with its path and the names defined around it."""
     for rule in rules:
         here = (*path, rule.key)
+        yield rule, here, known
         if isinstance(rule, RuleLoop):
-            yield here, rule.loop.items.names, known
             yield from _rules(rule.body, here, known | rule.loop.variables)
         elif isinstance(rule, RuleCondition):
-            yield here, rule.test.names, known
             yield from _rules(rule.body, here, known)
-        else:
-            own = rule.own if isinstance(rule, Rename) else rule.within.node
-            yield here, rule.foreign.read(known) | own.names, known | rule.foreign.slots(known)
+
+
+def _names_of_rule(rule: AnyRule, known: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that a rule reads, and those that it may: what is defined around it, and its slots."""
+    if isinstance(rule, RuleLoop):
+        return rule.loop.items.names, known
+    if isinstance(rule, RuleCondition):
+        return rule.test.names, known
+    own = rule.own if isinstance(rule, Rename) else rule.within.node
+    return rule.foreign.read(known) | own.names, known | rule.foreign.slots(known)
 
 
 def _trainable(name: str) -> dict[str, int]:

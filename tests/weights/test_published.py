@@ -80,7 +80,7 @@ def test_layout_is_the_frameworks_not_the_rank() -> None:
     found = recognise(load("ginet"), keys("ginet.paddleseg"))
     turned = {name for name, source in found.sources.items() if source.transposed}
     assert turned == {"fc1.linear.weight", "fc2.linear.weight"}
-    assert len(found.graph.parameters) and found.sources["embeddings"].key == "head.inp"
+    assert found.sources["embeddings"].key == "head.inp"
 
 
 def test_what_a_file_lacks_and_what_is_zero() -> None:
@@ -89,6 +89,18 @@ def test_what_a_file_lacks_and_what_is_zero() -> None:
     assert recognise(load("deeplabv3"), keys("deeplabv3.paddleseg")).zeros == ("aspp.context.conv.bias",)
     unet = recognise(load("unet_bilinear"), keys("unet_bilinear.paddleseg"))
     assert unet.ignored == ("conv.weight", "conv.bias")
+
+
+def test_a_backbone_by_itself_and_in_a_network_go_by_the_same_rules() -> None:
+    shapes = keys("hrnet_seg.paddleseg")
+    inside = {key.removeprefix("backbone."): shape for key, shape in shapes.items() if key.startswith("backbone.")}
+    alone, whole = recognise(load("hrnet"), inside), recognise(load("hrnet_seg"), shapes)
+    assert all(
+        whole.sources[f"backbone.{name}"].key == f"backbone.{source.key}" for name, source in alone.sources.items()
+    )
+    heads = ("incre_modules_", "downsamp_modules_", "final_layer", "classifier")
+    assert alone.left
+    assert all(name.startswith(heads) for name in alone.left)
 
 
 def test_the_number_of_classes_is_the_files() -> None:
