@@ -31,7 +31,7 @@ class Reader:
         return self.frame.definition.place(*self.path, *more, key=key)
 
     def _sources(self, written: models.Node) -> tuple[list[Tensor], list[Shape]]:
-        if written.source is None and isinstance(written, models.OpNode) and OPS[written.op].inputs[1] == 0:
+        if written.source is None and isinstance(written, models.OpNode) and OPS[written.op].is_tensor:
             return [], []
         if written.source is None:
             if not self.previous:

@@ -47,14 +47,16 @@ class Slot:
 class Op:
     """Base of every op: attributes as dataclass fields, meaning as methods.
 
-    ``inputs`` is the least and the greatest number of inputs, none for an op that *is* a tensor;
-    ``preserves_shape`` marks ops whose output has their one input's shape; ``whole_inputs`` says of each input
-    whether it is of whole numbers, as indices are (none, where it is left out); ``examples`` are the attributes its
-    tests try, each with its inputs' shapes where these are not the usual (2, 4, 9, 12).
+    ``inputs`` is the least and the greatest number of inputs; an op that reads nothing *is* a tensor, which its class
+    holds, and :func:`op` marks it ``is_tensor``; ``preserves_shape`` marks ops whose output has their one input's
+    shape; ``whole_inputs`` says of each input whether it is of whole numbers, as indices are (none, where it is left
+    out); ``examples`` are the attributes its tests try, each with its inputs' shapes where these are not the usual
+    (2, 4, 9, 12).
     """
 
     name: ClassVar[str]
     inputs: ClassVar[tuple[int, int]] = (1, 1)
+    is_tensor: ClassVar[bool] = False
     preserves_shape: ClassVar[bool] = False
     stochastic: ClassVar[bool] = False
     whole_inputs: ClassVar[tuple[bool, ...]] = ()
@@ -108,11 +110,6 @@ class Op:
         return {}
 
     @property
-    def is_tensor(self) -> bool:
-        """Whether it reads nothing: it is a tensor that its class holds."""
-        return self.inputs[1] == 0
-
-    @property
     def has_state(self) -> bool:
         """Whether it must be an attribute of its class: it has weights, or behaves differently in training."""
         return self.stochastic or type(self).slots is not Op.slots
@@ -142,6 +139,7 @@ def op(name: str) -> Callable[[_T], _T]:
             raise TypeError(f"the op {name} does not say how it moves the receptive field: reach = pointwise, for one")
         made: _T = dataclass(frozen=True, kw_only=True)(declared)  # type: ignore[assignment]
         made.name = name
+        made.is_tensor = made.inputs[1] == 0
         OPS[name] = made
         return made
 

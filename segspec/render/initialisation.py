@@ -26,7 +26,7 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
     rules = graph.definition.block.init if isinstance(graph.definition.block, Spec) else {}
     branches: dict[tuple[str, ...], list[str]] = {}
     for op, defaults in _defaults(graph).items():
-        if op in _TENSORS:
+        if OPS[op].is_tensor:
             continue  # no layer of its own: its class's branch fills it
         chosen = {slot: rules.get(op, {}).get(slot, default) for slot, default in defaults.items()}
         own = backend.default_init.get(op, {})
@@ -52,9 +52,6 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
     return {"docstring": docstring([_summary(rules)], 4), "branches": made}
 
 
-_TENSORS = {name for name, op in OPS.items() if op.inputs[1] == 0}
-
-
 class _Filler:
     """Writes the lines that fill a layer's tensors."""
 
@@ -72,7 +69,7 @@ class _Filler:
         if any(init.name == "fan_in_uniform" for init in wanted.values()):
             lines.append(str(self.macros.bound(op, f"{layer}.weight")))
         for slot, init in wanted.items():
-            tensor = layer if op in _TENSORS else f"{layer}.{self.backend.facts(op).state.get(slot, slot)}"
+            tensor = layer if OPS[op].is_tensor else f"{layer}.{self.backend.facts(op).state.get(slot, slot)}"
             line = str(getattr(self.macros, init.name)(init, Code(tensor)))
             lines += [f"if {tensor} is not None:", f"    {line}"] if slot == "bias" else [line]
         return lines
