@@ -268,7 +268,7 @@ class Site(Reader):
                     node=where,
                     remedy=suggest(name, slots, what="its parameters") if slots else "",
                 )
-            if objection := init.objection(slots[name]):
+            if objection := init.objection(slots[name], slots.get("weight", slots[name])):
                 raise fail("attribute", f"{name}: {objection}", self.place(*path, "init", name), node=where)
         return OpCall(op, tuple(shapes), outputs, tuple(written.init.items())), extra
 

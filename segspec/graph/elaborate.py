@@ -25,6 +25,7 @@ from segspec.graph.naming import named
 from segspec.graph.references import Reader
 from segspec.graph.requirements import settle
 from segspec.graph.restrict import reachable, restrict
+from segspec.graph.starts import objections
 from segspec.graph.values import parameter_symbol, root_values
 from segspec.ops import Shape
 from segspec.ops.attributes import whole
@@ -51,7 +52,7 @@ def elaborate(
         values = root_values(definition, settings or {}, preset)
         root, modules = named((elaborator or Elaborator()).root(definition, values))
         graph = Graph(root, modules, values, dict(settings or {}), preset)
-        found += [*misfits(graph), *mixed_up(graph)]
+        found += [*misfits(graph), *mixed_up(graph), *objections(graph)]
     except SpecError as error:
         raise SpecError([*found, *error.problems]) from None
     except (ArithmeticError, RecursionError):

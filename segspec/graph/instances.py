@@ -66,10 +66,7 @@ class Instance:
         if not isinstance(self.call, OpCall) or self.shared:
             return ()
         slots = self.call.op.slots(self.call.inputs)
-        own = dict(self.call.init)
-        return tuple(
-            replace(slot, shape=resolve(slot.shape, self.values), init=own.get(slot.name, slot.init)) for slot in slots
-        )
+        return tuple(replace(slot, shape=resolve(slot.shape, self.values)) for slot in slots)
 
     def macs(self) -> Number:
         """The multiply-accumulates of this op."""

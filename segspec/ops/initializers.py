@@ -6,12 +6,19 @@ He, Zhang, Ren, Sun 2015 (kaiming); Glorot, Bengio 2010 (xavier). For a weight o
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from segspec.errors import shown, suggest
+from segspec.ops.laws import Gaussian, Interval, Law, Point
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Fan-in and fan-out of a weight of this canonical shape, (a, b, *kernel)."""
+    return math.prod(shape[1:]), shape[0] * math.prod(shape[2:])
 
 
 class Initializer(BaseModel):
@@ -22,9 +29,13 @@ class Initializer(BaseModel):
     axes: ClassVar[int] = 1
     """How many axes a tensor must have at least to be filled so."""
 
-    def objection(self, axes: int) -> str:
-        """Why it cannot fill a tensor of so many axes; nothing if it can."""
+    def objection(self, axes: int, weight: int) -> str:
+        """Why it cannot fill a tensor of so many axes, beside a weight of so many; nothing if it can."""
         return f"{self.name} needs a tensor of at least {self.axes} axes, not {axes}" if axes < self.axes else ""
+
+    def law(self, fan_in: int, fan_out: int) -> Law | None:
+        """How each element is distributed, the fans being the weight's; None where each has a value of its own."""
+        raise NotImplementedError(self.name)
 
 
 class Zeros(Initializer):
@@ -32,11 +43,17 @@ class Zeros(Initializer):
 
     name = "zeros"
 
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Point(0.0)
+
 
 class Ones(Initializer):
     """All ones."""
 
     name = "ones"
+
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Point(1.0)
 
 
 class Constant(Initializer):
@@ -44,6 +61,9 @@ class Constant(Initializer):
 
     name = "constant"
     value: float
+
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Point(self.value)
 
 
 class Normal(Initializer):
@@ -53,6 +73,9 @@ class Normal(Initializer):
     mean: float = 0.0
     std: float = Field(gt=0)
 
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Gaussian(self.mean, self.std)
+
 
 class Uniform(Initializer):
     """A uniform distribution between ``low`` and ``high``."""
@@ -60,6 +83,9 @@ class Uniform(Initializer):
     name = "uniform"
     low: float
     high: float
+
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Interval(self.low, self.high)
 
     @model_validator(mode="after")
     def _ordered(self) -> Uniform:
@@ -75,6 +101,9 @@ class KaimingNormal(Initializer):
     axes = 2
     mode: Literal["fan_in", "fan_out"] = "fan_in"
 
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Gaussian(0.0, math.sqrt(2 / (fan_in if self.mode == "fan_in" else fan_out)))
+
 
 class KaimingUniform(Initializer):
     """Uniform in ±√(6 / fan), for layers before a ReLU."""
@@ -83,12 +112,18 @@ class KaimingUniform(Initializer):
     axes = 2
     mode: Literal["fan_in", "fan_out"] = "fan_in"
 
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return _within(math.sqrt(6 / (fan_in if self.mode == "fan_in" else fan_out)))
+
 
 class XavierNormal(Initializer):
     """Normal with std √(2 / (fan_in + fan_out))."""
 
     name = "xavier_normal"
     axes = 2
+
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return Gaussian(0.0, math.sqrt(2 / (fan_in + fan_out)))
 
 
 class XavierUniform(Initializer):
@@ -97,11 +132,20 @@ class XavierUniform(Initializer):
     name = "xavier_uniform"
     axes = 2
 
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return _within(math.sqrt(6 / (fan_in + fan_out)))
+
 
 class FanInUniform(Initializer):
     """Uniform in ±1 / √fan_in, the fan being the weight's: PyTorch's default for weights and biases."""
 
     name = "fan_in_uniform"
+
+    def objection(self, axes: int, weight: int) -> str:
+        return f"{self.name} needs a weight of at least 2 axes, not {weight}" if weight < 2 else ""
+
+    def law(self, fan_in: int, fan_out: int) -> Law:
+        return _within(1 / math.sqrt(fan_in))
 
 
 class Bilinear(Initializer):
@@ -113,6 +157,16 @@ class Bilinear(Initializer):
 
     name = "bilinear"
     axes = 4
+
+    def objection(self, axes: int, weight: int) -> str:
+        return f"{self.name} needs a tensor of 4 axes, not {axes}" if axes != 4 else ""
+
+    def law(self, fan_in: int, fan_out: int) -> None:
+        return None
+
+
+def _within(bound: float) -> Law:
+    return Interval(-bound, bound)
 
 
 INITIALIZERS: dict[str, type[Initializer]] = {

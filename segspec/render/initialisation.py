@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
 import jinja2
 
 from segspec.graph.instances import instances
 from segspec.graph.model import Call, Graph, OpCall, SequenceCall
-from segspec.ops import OPS
+from segspec.graph.starts import rules, starts, starts_of_op
+from segspec.ops import Slot
 from segspec.ops.initializers import Initializer
 from segspec.render.backend import Backend
 from segspec.render.text import Code, docstring
-from segspec.spec.models import Spec
 
 
 def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environment) -> dict[str, Any] | None:
@@ -23,33 +23,32 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
     an op has set.
     """
     filler = _Filler(backend, environment)
-    rules = graph.definition.block.init if isinstance(graph.definition.block, Spec) else {}
     branches: dict[tuple[str, ...], list[str]] = {}
-    for op, defaults in _defaults(graph).items():
-        if OPS[op].is_tensor:
-            continue  # no layer of its own: its class's branch fills it
-        chosen = {slot: rules.get(op, {}).get(slot, default) for slot, default in defaults.items()}
+    for op, calls in _layers(graph).items():
         own = backend.default_init.get(op, {})
-        wanted = {slot: init for slot, init in chosen.items() if own.get(slot) != init}
-        if lines := filler.lines(op, backend.instance, wanted):
+        found = [_trainable(graph, call) for call in calls]
+        chosen = {slot.name: (slot, init) for items in found for slot, init in items}
+        everywhere = set.intersection(*({slot.name for slot, _ in items} for items in found))
+        wanted = [(slot, init) for slot, init in chosen.values() if own.get(slot.name) != init]
+        if lines := filler.lines(op, backend.instance, wanted, optional=(chosen.keys() - everywhere) | {"bias"}):
             branches.setdefault(tuple(lines), []).append(filler.layer(op))
     for module in graph.modules:
         lines = []
         for node in module.nodes:
             for path, call in _ops(node.call, f"{backend.instance}.{node.name}"):
-                wanted = dict(call.init)
-                if call.op.is_tensor:
-                    # Made as zeros, so that these need not be set.
-                    slots = {slot.name: slot.init for slot in call.op.slots(())}
-                    wanted = {**slots, **rules.get(call.op.name, {}), **wanted}
-                    wanted = {name: init for name, init in wanted.items() if init.name != "zeros"}
-                lines += filler.lines(call.op.name, path, wanted)
+                lines += filler.lines(call.op.name, path, _of_node(graph, call), optional={"bias"})
         if lines:
             branches.setdefault(tuple(lines), []).append(module.name)
     if not branches:
         return None
     made = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
-    return {"docstring": docstring([_summary(rules)], 4), "branches": made}
+    return {"docstring": docstring([_summary(graph)], 4), "branches": made}
+
+
+class _Target(Code):
+    """The expression of a tensor to fill; ``is_matrix`` if it is one of two axes in canonical layout, [out, in]."""
+
+    is_matrix: bool
 
 
 class _Filler:
@@ -63,27 +62,45 @@ class _Filler:
         """The framework's class for an op."""
         return str(self.macros.layer(op))
 
-    def lines(self, op: str, layer: str, wanted: dict[str, Initializer]) -> list[str]:
-        """The lines that fill the slots of one layer."""
-        lines = []
-        if any(init.name == "fan_in_uniform" for init in wanted.values()):
-            lines.append(str(self.macros.bound(op, f"{layer}.weight")))
-        for slot, init in wanted.items():
-            tensor = layer if OPS[op].is_tensor else f"{layer}.{self.backend.facts(op).state.get(slot, slot)}"
-            line = str(getattr(self.macros, init.name)(init, Code(tensor)))
-            lines += [f"if {tensor} is not None:", f"    {line}"] if slot == "bias" else [line]
+    def lines(
+        self, op: str, layer: str, wanted: Iterable[tuple[Slot, Initializer]], optional: Collection[str]
+    ) -> list[str]:
+        """The lines that fill slots of one layer, the ``optional`` ones where the layer has them."""
+        facts = self.backend.facts(op)
+        lines: list[str] = []
+        for slot, init in wanted:
+            target = _Target(layer if slot.itself else f"{layer}.{facts.state.get(slot.name, slot.name)}")
+            target.is_matrix = len(slot.shape) == 2 and slot.name not in facts.transposed
+            filling = str(getattr(self.macros, init.name)(init, target)).splitlines()
+            if init.name == "fan_in_uniform" and not any(held.startswith("bound") for held in lines):
+                weight = Code(layer if slot.itself else f"{layer}.weight")
+                lines.insert(0, str(self.macros.bound(weight, "weight" in facts.transposed)))
+            if slot.name in optional:
+                filling = [f"if {target} is not None:", *(f"    {line}" for line in filling)]
+            lines += filling
         return lines
 
 
-def _defaults(graph: Graph) -> dict[str, dict[str, Initializer]]:
-    """The ops of a network that have parameters, with how these start where nothing is said."""
-    found: dict[str, dict[str, Initializer]] = {}
+def _layers(graph: Graph) -> dict[str, list[OpCall]]:
+    """The calls of each op, but for tensors, which are no layers: their class's branch fills them."""
+    found: dict[str, list[OpCall]] = {}
     for call in {id(instance.call): instance.call for instance in instances(graph)}.values():
-        if isinstance(call, OpCall):
-            for slot in call.op.slots(call.inputs):
-                if slot.trainable:
-                    found.setdefault(call.op.name, {}).setdefault(slot.name, slot.init)
+        if isinstance(call, OpCall) and not call.op.is_tensor:
+            found.setdefault(call.op.name, []).append(call)
     return found
+
+
+def _trainable(graph: Graph, call: OpCall) -> list[tuple[Slot, Initializer]]:
+    """An op's parameters, with how they start where its node says nothing."""
+    chosen = starts_of_op(graph, call)
+    return [(slot, chosen[slot.name]) for slot in call.op.slots(call.inputs) if slot.trainable]
+
+
+def _of_node(graph: Graph, call: OpCall) -> list[tuple[Slot, Initializer]]:
+    """What the branch of a node's class sets: what the node says, and tensors, unless at zeros, as they are made."""
+    slots = {slot.name: slot for slot in call.op.slots(call.inputs)}
+    said = {name: init for name, init in starts(graph, call).items() if init.name != "zeros"}
+    return [(slots[name], init) for name, init in (said if call.op.is_tensor else dict(call.init)).items()]
 
 
 def _ops(call: Call, path: str) -> Iterator[tuple[str, OpCall]]:
@@ -98,10 +115,10 @@ def _types(types: list[str]) -> str:
     return types[0] if len(types) == 1 else f"({', '.join(types)})"
 
 
-def _summary(rules: dict[str, dict[str, Initializer]]) -> str:
-    names = {init.name for slots in rules.values() for init in slots.values()}
+def _summary(graph: Graph) -> str:
+    names = {init.name for slots in rules(graph).values() for init in slots.values()}
     if names & {"kaiming_normal", "kaiming_uniform"}:
         return "Start as He et al. (2015) propose for layers before a ReLU."
     if names & {"xavier_normal", "xavier_uniform"}:
         return "Start as Glorot and Bengio (2010) propose."
-    return "Start as the spec says." if rules else "Start from the same distributions in every framework."
+    return "Start as the spec says." if names else "Start from the same distributions in every framework."

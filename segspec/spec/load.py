@@ -324,7 +324,7 @@ def _check_init(file: File) -> Iterator[Problem]:
                 place = file.document.place(("init", name, slot), key=True)
                 near = suggest(slot, known, what="its parameters") if known else ""
                 yield Problem("attribute", f"{name} has no parameter {shown(slot)}", place, remedy=near)
-            elif objection := init.objection(known[slot]):
+            elif objection := init.objection(known[slot], known.get("weight", known[slot])):
                 yield Problem("attribute", f"{slot}: {objection}", file.document.place(("init", name, slot)))
 
 

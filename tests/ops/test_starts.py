@@ -29,8 +29,14 @@ NODES: dict[str, Any] = {
     "pooled": {"op": "global_avg_pool2d", "from": "x"},
     "flat": {"op": "flatten"},
     "fc": {"op": "linear", "out_features": 48},
+    "line": {"op": "flatten", "from": "x", "start_dim": 2},
+    "mix": {"op": "conv1d", "out_channels": 32, "kernel_size": 3},
+    "norm1": {"op": "batch_norm1d", "from": "line"},
+    "matrix": {"op": "parameter", "size": [48, 64]},
+    "cube": {"op": "parameter", "size": [32, 16, 9]},
+    "kernel": {"op": "parameter", "size": [32, 16, 3, 3]},
 }
-OUTPUTS = ["conv", "grouped", "up", "norm", "slopes", "fc"]
+OUTPUTS = ["conv", "grouped", "up", "norm", "slopes", "fc", "mix", "norm1", "matrix", "cube", "kernel"]
 
 ENLARGING: dict[str, dict[str, Any]] = {
     "even": {"out_channels": 6, "kernel_size": 4},
@@ -40,8 +46,17 @@ ENLARGING: dict[str, dict[str, Any]] = {
 }
 """Transposed convolutions that start as bilinear enlargement, of six channels."""
 
-FANS = {"conv": (64 * 9, 32 * 9), "grouped": (16 * 9, 32 * 9), "up": (32 * 9, 64 * 9), "fc": (64, 48)}
+FANS = {
+    "conv": (64 * 9, 32 * 9),
+    "grouped": (16 * 9, 32 * 9),
+    "up": (32 * 9, 64 * 9),
+    "fc": (64, 48),
+    "mix": (64 * 3, 32 * 3),
+}
 """Fan-in and fan-out in PyTorch's sense: the second and the first axis of the canonical weight, times the kernel."""
+
+TENSORS = {"matrix": (64, 48), "cube": (16 * 9, 32 * 9), "kernel": (16 * 9, 32 * 9)}
+"""Those of tensors that are no layers."""
 
 Law = tuple[str, float, float]
 """``normal`` with its mean and standard deviation, or ``uniform`` between two numbers (which may be one)."""
@@ -79,7 +94,8 @@ WITHOUT_FANS = ("zeros", "ones", "constant", "normal", "normal, off centre", "un
 
 
 def _rules(written: Any, *, bias: Any) -> dict[str, Any]:
-    return {op: {"weight": written, "bias": bias} for op in ("conv2d", "conv_transpose2d", "linear")}
+    layers = {op: {"weight": written, "bias": bias} for op in ("conv1d", "conv2d", "conv_transpose2d", "linear")}
+    return {**layers, "parameter": {"value": written}}
 
 
 def _graphs() -> dict[str, Any]:
@@ -96,12 +112,22 @@ def _graphs() -> dict[str, Any]:
     made["own"] = network(own, channels=64, outputs=OUTPUTS, init=_rules("kaiming_normal", bias="zeros"))
     slots = {"batch_norm2d": {"weight": {"uniform": {"low": 0, "high": 1}}, "bias": {"normal": {"std": 0.1}}}}
     slots["prelu"] = {"weight": {"constant": {"value": 0.1}}}
+    bare = {**NODES, "bare": {"op": "batch_norm2d", "from": "x", "affine": False}}
     enlarging = {
         name: {**node, "op": "conv_transpose2d", "from": "x", "stride": 2, "init": {"weight": "bilinear"}}
         for name, node in ENLARGING.items()
     }
     made["bilinear"] = network(enlarging, channels=6, outputs=list(enlarging))
-    made["other ops"] = network(NODES, channels=64, outputs=OUTPUTS, init=slots)
+    # Tensors of a block of their own, as graph units have them.
+    nodes: dict[str, Any] = {
+        f"tensor{index}": {"op": "parameter", "size": [48, 64], "init": {"value": written}}
+        for index, (written, _) in enumerate(LAWS.values())
+    }
+    nodes["given"] = {"op": "buffer", "size": [48, 64], "init": {"value": {"normal": {"std": 0.5}}}}
+    nodes["all"] = {"op": "add", "from": list(nodes)}
+    nodes["y"] = {"op": "einsum", "from": ["x", "all"], "equation": "n c h w, k c -> n k h w"}
+    made["tensors"] = network({"unit": {"block": "Unit"}}, channels=64, blocks={"Unit": {"nodes": nodes}})
+    made["other ops"] = network(bare, channels=64, outputs=[*OUTPUTS, "bare"], init=slots)
     return made
 
 
@@ -164,6 +190,13 @@ def test_weights_follow_their_initializer(law: str, node: str, name: str, drawn:
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("node", TENSORS)
+def test_tensors_follow_their_initializer(law: str, node: str, name: str, drawn: Callable[..., Any]) -> None:
+    _follows(drawn(name)[law][node], LAWS[law][1](*TENSORS[node]))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
 def test_each_draw_is_another(name: str, drawn: Callable[..., Any]) -> None:
     weights = drawn(name)["kaiming_normal"]["conv.weight"]
     assert len({weight.tobytes() for weight in weights}) == TIMES
@@ -189,7 +222,10 @@ def test_what_other_ops_start_from(name: str, drawn: Callable[..., Any]) -> None
     state = drawn(name)["default"]
     for slot, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
         _follows(state[f"norm.{slot}"], ("uniform", value, value))
+        _follows(state[f"norm1.{slot}"], ("uniform", value, value))
     _follows(state["slopes.weight"], ("uniform", 0.25, 0.25))
+    for tensor in TENSORS:
+        _follows(state[tensor], ("uniform", 0.0, 0.0))
     state = drawn(name)["other ops"]
     _follows(state["norm.weight"], ("uniform", 0.0, 1.0))
     _follows(state["norm.bias"], ("normal", 0.0, 0.1))
@@ -207,6 +243,18 @@ def test_a_node_says_its_own(name: str, drawn: Callable[..., Any]) -> None:
     _follows(state["fc.bias"], ("uniform", -1 / 8, 1 / 8))
     _follows(state["grouped.weight"], ("normal", 0.0, math.sqrt(2 / FANS["grouped"][0])))
     _follows(state["grouped.bias"], ("uniform", 0.0, 0.0))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("law", LAWS)
+def test_tensors_start_as_their_nodes_say(law: str, name: str, drawn: Callable[..., Any]) -> None:
+    """A tensor's fans are those of a linear layer's canonical weight: its second axis is what goes in."""
+    _follows(drawn(name)["tensors"][f"unit.tensor{list(LAWS).index(law)}"], LAWS[law][1](64, 48))
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_buffer_starts_as_its_node_says(name: str, drawn: Callable[..., Any]) -> None:
+    _follows(drawn(name)["tensors"]["unit.given"], ("normal", 0.0, 0.5))
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
