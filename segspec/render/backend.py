@@ -25,7 +25,6 @@ from segspec.errors import Place, Problem, fail, suggest
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
-from segspec.ops.initializers import AnyInitializer
 from segspec.spec import document, zoo
 from segspec.spec.models import AnyValue, Init, Text
 
@@ -78,7 +77,6 @@ class OpFacts(_Facts):
     let: dict[str, AnyValue] = {}
     state: dict[str, str] = {}
     transposed: list[str] = []
-    init: dict[str, AnyInitializer] = {}
     refuse: list[Refusal] = []
     floors: list[Floor] = []
     gradient_floors: list[Floor] = []

@@ -10,6 +10,9 @@ from typing import Any
 from segspec.algebra.symbols import whole
 from segspec.graph.instances import instances
 from segspec.graph.model import Call, Graph, Module, OpCall, SequenceCall
+from segspec.graph.starts import starts
+from segspec.ops.initializers import Initializer, fans
+from segspec.ops.laws import Law
 from segspec.render.backend import Backend
 
 
@@ -19,7 +22,8 @@ class Entry:
 
     ``normalised`` marks a weight whose results go to batch normalisation alone, and that normalisation's
     own tensors: there, the scale of the weight has no effect on what follows. A ``statistic`` is what training
-    updates without a gradient.
+    updates without a gradient. ``init`` is its declared start, and ``law`` what each element is then drawn from;
+    None where each has a value of its own.
     """
 
     name: str
@@ -29,6 +33,8 @@ class Entry:
     trainable: bool
     normalised: bool
     statistic: bool
+    init: Initializer
+    law: Law | None
 
 
 def entries(graph: Graph) -> list[Entry]:
@@ -37,14 +43,18 @@ def entries(graph: Graph) -> list[Entry]:
     normalised = {place for module in graph.modules for place in _normalised(module)}
     for instance in instances(graph):
         if isinstance(instance.call, OpCall):
+            declared = starts(graph, instance.call)
+            shapes = {slot.name: tuple(map(whole, slot.shape)) for slot in instance.slots()}
             for slot in instance.slots():
-                shape = tuple(map(whole, slot.shape))
+                shape = shapes[slot.name]
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = instance.path if slot.itself else f"{instance.path}.{slot.name}"
                     scaled = (id(instance.node), instance.inside) in normalised
                     statistic = not slot.trainable and not slot.itself
+                    init = declared[slot.name]
+                    law = init.law(*fans(shapes.get("weight", shape)))
                     op = instance.call.op.name
-                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, statistic))
+                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, statistic, init, law))
     return found
 
 

@@ -71,7 +71,7 @@ def test_every_op_has_its_macro_and_every_macro_its_op(name: str) -> None:
 @BACKENDS
 def test_every_initializer_has_its_macro(name: str) -> None:
     found = _macros(backend(name), "init.jinja")
-    assert set(found) == {*INITIALIZERS, "bound", "layer"}
+    assert {macro for macro in found if not macro.startswith("_")} == {*INITIALIZERS, "bound", "layer"}
 
 
 @BACKENDS

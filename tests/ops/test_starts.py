@@ -1,4 +1,4 @@
-"""How networks start, and what they draw while they train: the same distributions in both frameworks."""
+"""How networks start, and what they draw while they train: the same distributions everywhere."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from sweep import apply, draws, network
 from segspec.ops.initializers import INITIALIZERS
 from segspec.render import render
 from segspec.render.backend import backend, backends
-from segspec.weights.state import placement
+from segspec.weights import initial
+from segspec.weights.state import entries, placement
 
 FRAMEWORKS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "paddle")]
+SOURCES = [*FRAMEWORKS, "fresh"]
+"""Where a start can come from: a generated module, or ``weights init``, which NumPy draws."""
 TIMES = 6
 CRITICAL = 2.2
 """What the Kolmogorov–Smirnov statistic exceeds once in ten thousand times."""
@@ -24,6 +27,7 @@ NODES: dict[str, Any] = {
     "conv": {"op": "conv2d", "from": "x", "out_channels": 32, "kernel_size": 3},
     "grouped": {"op": "conv2d", "from": "x", "out_channels": 32, "kernel_size": 3, "groups": 4},
     "up": {"op": "conv_transpose2d", "from": "x", "out_channels": 32, "kernel_size": 3, "stride": 2},
+    "up_grouped": {"op": "conv_transpose2d", "from": "x", "out_channels": 32, "kernel_size": 3, "groups": 4},
     "norm": {"op": "batch_norm2d", "from": "x"},
     "slopes": {"op": "prelu", "from": "x", "num_parameters": 64},
     "pooled": {"op": "global_avg_pool2d", "from": "x"},
@@ -36,7 +40,7 @@ NODES: dict[str, Any] = {
     "cube": {"op": "parameter", "size": [32, 16, 9]},
     "kernel": {"op": "parameter", "size": [32, 16, 3, 3]},
 }
-OUTPUTS = ["conv", "grouped", "up", "norm", "slopes", "fc", "mix", "norm1", "matrix", "cube", "kernel"]
+OUTPUTS = ["conv", "grouped", "up", "up_grouped", "norm", "slopes", "fc", "mix", "norm1", "matrix", "cube", "kernel"]
 
 ENLARGING: dict[str, dict[str, Any]] = {
     "even": {"out_channels": 6, "kernel_size": 4},
@@ -50,6 +54,7 @@ FANS = {
     "conv": (64 * 9, 32 * 9),
     "grouped": (16 * 9, 32 * 9),
     "up": (32 * 9, 64 * 9),
+    "up_grouped": (8 * 9, 64 * 9),
     "fc": (64, 48),
     "mix": (64 * 3, 32 * 3),
 }
@@ -136,10 +141,12 @@ GRAPHS = _graphs()
 
 @pytest.fixture(scope="module")
 def drawn() -> Callable[[str], dict[str, dict[str, np.ndarray]]]:
-    """Of one framework, the tensors of each network by canonical name, as often as it was drawn."""
+    """Of one source, the tensors of each network by canonical name, as often as it was drawn."""
     held: dict[str, dict[str, dict[str, np.ndarray]]] = {}
 
     def get(name: str) -> dict[str, dict[str, np.ndarray]]:
+        if name == "fresh" and name not in held:
+            held[name] = {key: _fresh(graph) for key, graph in GRAPHS.items()}
         if name not in held:
             states = draws(name, list(GRAPHS.values()), [TIMES] * len(GRAPHS))
             held[name] = {
@@ -149,6 +156,11 @@ def drawn() -> Callable[[str], dict[str, dict[str, np.ndarray]]]:
         return held[name]
 
     return get
+
+
+def _fresh(graph: Any) -> dict[str, np.ndarray]:
+    tensors = [{entry.name: values for entry, values in initial.draw(graph, seed)} for seed in range(TIMES)]
+    return {name: np.stack([held[name] for held in tensors]) for name in tensors[0]}
 
 
 def _follows(values: np.ndarray, law: Law) -> None:
@@ -179,7 +191,7 @@ def test_every_initializer_has_a_law() -> None:
     assert {name.split(",")[0] for name in LAWS} | {"bilinear"} == set(INITIALIZERS)
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("node", FANS)
 def test_weights_follow_their_initializer(law: str, node: str, name: str, drawn: Callable[..., Any]) -> None:
@@ -189,20 +201,20 @@ def test_weights_follow_their_initializer(law: str, node: str, name: str, drawn:
     _follows(state[f"{node}.bias"], bias)
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("node", TENSORS)
 def test_tensors_follow_their_initializer(law: str, node: str, name: str, drawn: Callable[..., Any]) -> None:
     _follows(drawn(name)[law][node], LAWS[law][1](*TENSORS[node]))
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_each_draw_is_another(name: str, drawn: Callable[..., Any]) -> None:
     weights = drawn(name)["kaiming_normal"]["conv.weight"]
     assert len({weight.tobytes() for weight in weights}) == TIMES
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("node", FANS)
 def test_the_default_is_the_declared_one(node: str, name: str, drawn: Callable[..., Any]) -> None:
     """Without ``init``, weights and biases alike are uniform in ±1/√fan-in; this is PyTorch's own default."""
@@ -211,13 +223,29 @@ def test_the_default_is_the_declared_one(node: str, name: str, drawn: Callable[.
     _follows(state[f"{node}.bias"], ("uniform", -bound, bound))
 
 
+@pytest.mark.parametrize("law", LAWS)
+def test_what_is_declared_is_said(law: str) -> None:
+    """What each tensor's distribution is said to be, against formulas of its own."""
+    said = {entry.name: entry.law for entry in entries(GRAPHS[law])}
+    for name, (fan_in, fan_out) in {**{f"{node}.weight": fans for node, fans in FANS.items()}, **TENSORS}.items():
+        found, (kind, first, second) = said[name], LAWS[law][1](fan_in, fan_out)
+        assert found
+        mean, std = (first, second) if kind == "normal" else ((first + second) / 2, (second - first) / math.sqrt(12))
+        assert (found.mean, found.std) == pytest.approx((mean, std), rel=1e-12)
+        for probability in (0.1, 0.5, 0.975) if std else ():
+            z = {0.1: -1.2815515655446004, 0.5: 0.0, 0.975: 1.959963984540054}[probability]
+            at = mean + z * std if kind == "normal" else first + probability * (second - first)
+            assert found.quantile(probability) == pytest.approx(at, rel=1e-9, abs=1e-12)
+            assert found.cdf(at) == pytest.approx(probability, rel=1e-9)
+
+
 def test_the_reference_leaves_its_own_default() -> None:
     """So what the test above holds for PyTorch is PyTorch's default, and Paddle is brought to it."""
     for name in backends():
         assert ("init_weights" in render(GRAPHS["default"], backend(name))) == (name != "torch")
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_what_other_ops_start_from(name: str, drawn: Callable[..., Any]) -> None:
     state = drawn(name)["default"]
     for slot, value in (("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)):
@@ -233,7 +261,7 @@ def test_what_other_ops_start_from(name: str, drawn: Callable[..., Any]) -> None
     _follows(state["norm.running_var"], ("uniform", 1.0, 1.0))
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_node_says_its_own(name: str, drawn: Callable[..., Any]) -> None:
     """A node's ``init`` holds over the network's, for that node alone."""
     state = drawn(name)["own"]
@@ -245,19 +273,19 @@ def test_a_node_says_its_own(name: str, drawn: Callable[..., Any]) -> None:
     _follows(state["grouped.bias"], ("uniform", 0.0, 0.0))
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("law", LAWS)
 def test_tensors_start_as_their_nodes_say(law: str, name: str, drawn: Callable[..., Any]) -> None:
     """A tensor's fans are those of a linear layer's canonical weight: its second axis is what goes in."""
     _follows(drawn(name)["tensors"][f"unit.tensor{list(LAWS).index(law)}"], LAWS[law][1](64, 48))
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_a_buffer_starts_as_its_node_says(name: str, drawn: Callable[..., Any]) -> None:
     _follows(drawn(name)["tensors"]["unit.given"], ("normal", 0.0, 0.5))
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("name", SOURCES)
 def test_bilinear_enlarges_each_channel_by_itself(name: str, drawn: Callable[..., Any]) -> None:
     state = drawn(name)["bilinear"]
     for node, attributes in ENLARGING.items():
