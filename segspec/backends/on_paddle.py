@@ -29,6 +29,9 @@ class Paddle:
                 vars(layer)["forward"] = _held(layer, path)
         return made
 
+    def seed(self, number: int) -> None:
+        paddle.seed(number)
+
     def state(self, network: Any) -> dict[str, Any]:
         return dict(network.state_dict())
 

@@ -29,6 +29,9 @@ class Torch:
                 vars(module)["forward"] = _held(module, path)
         return made
 
+    def seed(self, number: int) -> None:
+        torch.manual_seed(number)
+
     def state(self, network: Any) -> dict[str, Any]:
         return {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
 

@@ -37,6 +37,9 @@ class Framework(Protocol):
     def build(self, network: type, dtype: str) -> Any:
         """An instance with its default arguments, its parameters of this dtype; dropout keeps what :func:`mask` has."""
 
+    def seed(self, number: int) -> None:
+        """Start anew the random numbers from which parameters are drawn."""
+
     def state(self, network: Any) -> dict[str, Any]:
         """Every parameter and statistic, by its key, each itself and no copy."""
 
@@ -233,12 +236,17 @@ class Session:
             if entry["statistic"]:
                 path, _, attribute = entry["key"].rpartition(".")
                 self.statistics.setdefault(path, {})[entry["name"]] = attribute
+        self.network: Any = None
         self.dtype = ""
 
     def run(self, asked: dict[str, Any], write: Writing) -> None:
-        """One pass, on a network of its dtype that has the weights."""
+        """One pass, on a network of its dtype that has the weights; that of starts, on networks of its own."""
+        if asked["do"] == "starts":
+            self.network, self.dtype = None, ""
+            self.starts(asked, write)
+            return
         if asked["dtype"] != self.dtype:
-            self.network: Any = None  # the old one goes before the new one comes
+            self.network = None  # the old one goes before the new one comes
             self.dtype = asked["dtype"]
             self.network = self.framework.build(self.network_class, self.dtype)
             self.layers = dict(self.framework.layers(self.network))
@@ -259,6 +267,19 @@ class Session:
         self.framework.put(self.tensors[entry["key"]], self._weight(entry).astype(self.dtype))
 
     # --- what a pass may do --------------------------------------------------------------------------
+
+    def starts(self, asked: dict[str, Any], write: Writing) -> None:
+        """Record what every tensor starts with, one element of so many, in networks built one after another."""
+        self.framework.seed(asked["seed"])
+        found: dict[str, list[np.ndarray]] = {}
+        for _ in range(asked["builds"]):
+            tensors = self.framework.state(self.framework.build(self.network_class, asked["dtype"]))
+            for entry in self.state:
+                if entry["key"] in tensors:
+                    values = self.framework.array(tensors[entry["key"]]).ravel()[:: asked["steps"][entry["name"]]]
+                    found.setdefault(entry["name"], []).append(values.copy())  # the network itself goes
+        for name, drawn in found.items():
+            write(name, np.stack(drawn))
 
     def calibrate(self, asked: dict[str, Any], write: Writing) -> None:
         """Set each normalisation's statistics to what it sees, spread by what they were, and record them.
