@@ -114,6 +114,27 @@ def _parser() -> argparse.ArgumentParser:
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
     verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    verify.add_argument(
+        "--steps",
+        type=_count,
+        default=2,
+        metavar="N",
+        help="steps of each optimiser (default: 2; 0 leaves training out)",
+    )
+    verify.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
+    )
+    verify.add_argument(
+        "--timeout",
+        type=_positive,
+        default=900,
+        metavar="SECONDS",
+        help="how long one pass of one network may take (default: 900)",
+    )
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
@@ -186,6 +207,10 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 100_000:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 # --- what the commands share -------------------------------------------------------------------------
@@ -345,7 +370,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from segspec.parity import report
-    from segspec.parity.verify import BATCH, verify
+    from segspec.parity.verify import BATCH, Settings, verify
     from segspec.render.check import refusals
 
     gc.enable()  # a run's arrays are not kept
@@ -360,13 +385,29 @@ def _verify(options: argparse.Namespace) -> int:
     found = [problem for graph in graphs for problem in refusals(graph, chosen)]
     if found:
         raise SpecError(found)
-    rows = []
-    for graph in graphs:
-        report.progress(f"verifying {graph.name} …")
-        rows += list(verify(graph, chosen, options.size, options.batch or BATCH))
+    settings = Settings(
+        sizes=tuple(options.size),
+        batch=options.batch or BATCH,
+        steps=options.steps,
+        python=_interpreters(options),
+        timeout=options.timeout,
+    )
+    reports = list(verify(graphs, chosen, settings, tell=report.progress))
     report.progress("")
-    print(report.as_json(rows) if options.json else report.as_text(rows))
-    return FINE if rows and all(row.ok for row in rows) else DIFFERENT
+    print(report.as_json(reports) if options.json else report.as_text(reports))
+    return FINE if reports and all(item.ok for item in reports) else DIFFERENT
+
+
+def _interpreters(options: argparse.Namespace) -> dict[str, str]:
+    from segspec.render.backend import backend
+
+    found = {}
+    for item in options.python:
+        name, sign, path = item.partition("=")
+        if not sign or not path:
+            raise fail("usage", f"--python {item} is not BACKEND=PATH", remedy="write --python torch=/path/to/python")
+        found[backend(name).name] = path
+    return found
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, Sequence
 from segspec.render import text
 from segspec.render.backend import Backend
 from segspec.render.documentation import class_doc, module_doc, shapes_of
-from segspec.render.forward import body, inputs_text, returns_text
+from segspec.render.forward import body, inputs_text, marked_body, returns_text
 from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
 from segspec.spec.zoo import shown_name
@@ -42,6 +42,11 @@ def render(graph: Graph, backend: Backend) -> str:
 def render_all(wanted: Iterable[tuple[Graph, Backend]]) -> list[str]:
     """The sources of many modules; formatting them together is what makes it quick."""
     return _formatted([_Renderer(graph, backend).source() for graph, backend in wanted])
+
+
+def marks(graph: Graph, backend: Backend) -> dict[str, str]:
+    """Each class's ``forward`` with its nodes marked, by the class's name: see :func:`marked_body`."""
+    return _Renderer(graph, backend).marks()
 
 
 @lru_cache
@@ -149,6 +154,15 @@ class _Renderer:
             "returns": returns_text(module),
             "body": body(module, self.expression, self.shapes),
         }
+
+    def marks(self) -> dict[str, str]:
+        """The marked ``forward`` of each class."""
+        found = {}
+        for module in self.graph.modules:
+            lines = marked_body(module, self.expression, self.shapes)
+            names = ", ".join(item.name for item in module.inputs)
+            found[module.name] = "\n    ".join([f"def forward(self, {names}):", *lines])
+        return found
 
     def constructor(self, call: Call, module: Module) -> text.Code:
         """The expression that builds a submodule."""
