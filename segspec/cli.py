@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
-    _names(show, many=False)
+    _names(show, many=False, required=False)
     _bindings(show)
     show.add_argument(
         "--size",
@@ -154,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many levels of blocks to open (default: 1)",
     )
+    show.add_argument(
+        "--divergences",
+        action="store_true",
+        help="show which statistics a framework's training updates otherwise, and how; without NAME, of every op",
+    )
     _json(show)
 
     weights = commands.add_parser("weights", help="convert, inspect and compare weights", description=cli_weights.TEXT)
@@ -161,9 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(parser: argparse.ArgumentParser, *, many: bool) -> None:
+def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True) -> None:
     if not many:
-        parser.add_argument("name", metavar="NAME", help="a network of the zoo, or a path to a spec")
+        needed = None if required else "?"
+        parser.add_argument("name", nargs=needed, metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
     parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
     parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
@@ -189,6 +195,11 @@ def _backends(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         dest="backends",
         help="a backend; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--exact-running-stats",
+        action="store_true",
+        help="where a framework's layer updates running statistics otherwise, write one that follows PyTorch's rule",
     )
 
 
@@ -270,7 +281,8 @@ def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
 def _chosen(options: argparse.Namespace) -> list[Backend]:
     from segspec.render.backend import backend, backends
 
-    return [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    chosen = [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    return [item.with_exact_running_stats() for item in chosen] if options.exact_running_stats else chosen
 
 
 # --- the commands ------------------------------------------------------------------------------------
@@ -414,14 +426,33 @@ def _show(options: argparse.Namespace) -> int:
     from segspec.draw.summary import as_dict, summary
     from segspec.graph.sizes import nearest_size, size_problem
 
+    if options.name is None:
+        if not options.divergences or options.settings or options.preset or options.size:
+            raise fail("usage", "name a network", remedy="segspec list shows the zoo's")
+        return _divergences(None, options)
     (graph,) = _graphs(options)
     size = options.size or nearest_size(graph, 512)
     height, width = size
     problem = size_problem(graph, height, width, 1, training=False)
     if problem:
         raise SpecError(problem)
+    if options.divergences:
+        return _divergences(graph, options)
     if options.json:
         print(json.dumps(as_dict(graph, size, options.depth), indent=2))
     else:
         print(summary(graph, size, options.depth))
+    return FINE
+
+
+def _divergences(graph: Graph | None, options: argparse.Namespace) -> int:
+    from segspec.draw import divergences
+    from segspec.render.backend import backends
+
+    held = list(backends().values())
+    lines = divergences.of_network(graph, held, options.size) if graph else divergences.declared(held)
+    if options.json:
+        print(json.dumps({"divergences": [line.as_dict() for line in lines]}, indent=2))
+    else:
+        print(divergences.as_text(lines, graph.name if graph else ""))
     return FINE

@@ -294,7 +294,8 @@ class Session:
                 values = self.framework.array(x)
                 axes = tuple(axis for axis in range(values.ndim) if axis != 1)
                 mean, var = _coarse(values.mean(axes)), _coarse(values.var(axes))
-                var = np.where(var > 0, var, 1.0)
+                # A channel that hardly varies would show the rounding of the normalisation's epsilon alone.
+                var = np.maximum(var, var.mean() / 8 or 1.0)
                 for name, attribute in names.items():
                     spread = drawn[name].astype("float64")
                     found = mean + np.sqrt(var) * spread if name.endswith("mean") else var * spread

@@ -103,7 +103,6 @@ class _Renderer:
         context: dict[str, Any] = {
             "source": text.printable(shown_name(self.graph.definition.file.path)),
             "digest": self.graph.definition.file.digest()[:16],
-            "command": self._command(),
             "docstring": module_doc(self.graph),
             "classes": classes,
             "init": init,
@@ -112,12 +111,13 @@ class _Renderer:
         used = set().union(*map(text.names_in, _code(classes, init)))
         helpers = self.environment.get_template("helpers.jinja").module
         wanted = [name for name in self.backend.helpers if name in used]
+        context["command"] = self._command(exact=not set(self.backend.exact_layers.values()).isdisjoint(wanted))
         context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
         # What the helpers use must be imported too.
         context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, context["helpers"]))
         return template.render(context)
 
-    def _command(self) -> str:
+    def _command(self, *, exact: bool) -> str:
         """The command that writes this module; a spec of one's own is named by its file."""
         file = self.graph.definition.file.path
         name = self.graph.definition.name if shown_name(file) != file.name else file.name
@@ -126,6 +126,8 @@ class _Renderer:
             parts += ["--preset", self.graph.preset]
         for key, value in self.graph.settings.items():
             parts += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        if exact:
+            parts.append("--exact-running-stats")
         return text.printable(shlex.join(parts))
 
     def _loading(self) -> str:
