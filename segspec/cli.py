@@ -114,10 +114,31 @@ def _parser() -> argparse.ArgumentParser:
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
     verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    verify.add_argument(
+        "--steps",
+        type=_count,
+        default=2,
+        metavar="N",
+        help="steps of each optimiser (default: 2; 0 leaves training out)",
+    )
+    verify.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
+    )
+    verify.add_argument(
+        "--timeout",
+        type=_positive,
+        default=900,
+        metavar="SECONDS",
+        help="how long one pass of one network may take (default: 900)",
+    )
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
-    _names(show, many=False)
+    _names(show, many=False, required=False)
     _bindings(show)
     show.add_argument(
         "--size",
@@ -133,6 +154,11 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many levels of blocks to open (default: 1)",
     )
+    show.add_argument(
+        "--divergences",
+        action="store_true",
+        help="show which statistics a framework's training updates otherwise, and how; without NAME, of every op",
+    )
     _json(show)
 
     weights = commands.add_parser("weights", help="convert, inspect and compare weights", description=cli_weights.TEXT)
@@ -140,9 +166,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _names(parser: argparse.ArgumentParser, *, many: bool) -> None:
+def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True) -> None:
     if not many:
-        parser.add_argument("name", metavar="NAME", help="a network of the zoo, or a path to a spec")
+        needed = None if required else "?"
+        parser.add_argument("name", nargs=needed, metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
     parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
     parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
@@ -169,6 +196,11 @@ def _backends(parser: argparse.ArgumentParser) -> None:
         dest="backends",
         help="a backend; may be repeated (default: all)",
     )
+    parser.add_argument(
+        "--exact-running-stats",
+        action="store_true",
+        help="where a framework's layer updates running statistics otherwise, write one that follows PyTorch's rule",
+    )
 
 
 def _json(parser: argparse.ArgumentParser) -> None:
@@ -186,6 +218,10 @@ def _positive(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 100_000:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number above 0")
     return int(text)
+
+
+def _count(text: str) -> int:
+    return 0 if text == "0" else _positive(text)
 
 
 # --- what the commands share -------------------------------------------------------------------------
@@ -245,7 +281,8 @@ def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
 def _chosen(options: argparse.Namespace) -> list[Backend]:
     from segspec.render.backend import backend, backends
 
-    return [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    chosen = [backend(name) for name in dict.fromkeys(options.backends)] or list(backends().values())
+    return [item.with_exact_running_stats() for item in chosen] if options.exact_running_stats else chosen
 
 
 # --- the commands ------------------------------------------------------------------------------------
@@ -345,7 +382,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from segspec.parity import report
-    from segspec.parity.verify import BATCH, verify
+    from segspec.parity.verify import BATCH, Settings, verify
     from segspec.render.check import refusals
 
     gc.enable()  # a run's arrays are not kept
@@ -360,27 +397,62 @@ def _verify(options: argparse.Namespace) -> int:
     found = [problem for graph in graphs for problem in refusals(graph, chosen)]
     if found:
         raise SpecError(found)
-    rows = []
-    for graph in graphs:
-        report.progress(f"verifying {graph.name} …")
-        rows += list(verify(graph, chosen, options.size, options.batch or BATCH))
+    settings = Settings(
+        sizes=tuple(options.size),
+        batch=options.batch or BATCH,
+        steps=options.steps,
+        python=_interpreters(options),
+        timeout=options.timeout,
+    )
+    reports = list(verify(graphs, chosen, settings, tell=report.progress))
     report.progress("")
-    print(report.as_json(rows) if options.json else report.as_text(rows))
-    return FINE if rows and all(row.ok for row in rows) else DIFFERENT
+    print(report.as_json(reports) if options.json else report.as_text(reports))
+    return FINE if reports and all(item.ok for item in reports) else DIFFERENT
+
+
+def _interpreters(options: argparse.Namespace) -> dict[str, str]:
+    from segspec.render.backend import backend
+
+    found = {}
+    for item in options.python:
+        name, sign, path = item.partition("=")
+        if not sign or not path:
+            raise fail("usage", f"--python {item} is not BACKEND=PATH", remedy="write --python torch=/path/to/python")
+        found[backend(name).name] = path
+    return found
 
 
 def _show(options: argparse.Namespace) -> int:
     from segspec.draw.summary import as_dict, summary
     from segspec.graph.sizes import nearest_size, size_problem
 
+    if options.name is None:
+        if not options.divergences or options.settings or options.preset or options.size:
+            raise fail("usage", "name a network", remedy="segspec list shows the zoo's")
+        return _divergences(None, options)
     (graph,) = _graphs(options)
     size = options.size or nearest_size(graph, 512)
     height, width = size
     problem = size_problem(graph, height, width, 1, training=False)
     if problem:
         raise SpecError(problem)
+    if options.divergences:
+        return _divergences(graph, options)
     if options.json:
         print(json.dumps(as_dict(graph, size, options.depth), indent=2))
     else:
         print(summary(graph, size, options.depth))
+    return FINE
+
+
+def _divergences(graph: Graph | None, options: argparse.Namespace) -> int:
+    from segspec.draw import divergences
+    from segspec.render.backend import backends
+
+    held = list(backends().values())
+    lines = divergences.of_network(graph, held, options.size) if graph else divergences.declared(held)
+    if options.json:
+        print(json.dumps({"divergences": [line.as_dict() for line in lines]}, indent=2))
+    else:
+        print(divergences.as_text(lines, graph.name if graph else ""))
     return FINE

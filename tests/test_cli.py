@@ -165,7 +165,6 @@ def test_refused(arguments: str, message: str, remedy: str, spec: Path, capsys: 
         ("show unet --size 64", "'64' is not HxW, such as 123x97"),
         ("show unet --depth 0", "'0' is not a whole number above 0"),
         ("verify unet --batch x", "'x' is not a whole number above 0"),
-        ("show", "required: NAME"),
     ],
 )
 def test_refused_by_the_parser(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:

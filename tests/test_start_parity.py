@@ -12,7 +12,9 @@ import yaml
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.ops.laws import Gaussian, Interval, Law
+from segspec.parity import recording
 from segspec.parity import starts as checked
+from segspec.parity.process import Outcome
 from segspec.parity.starts import StartRow, starts
 from segspec.render import render
 from segspec.render.backend import Backend, backend
@@ -77,7 +79,7 @@ def simulated(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
             }, ""
 
         monkeypatch.setattr(checked, "_values", values)
-        monkeypatch.setattr(checked.run, "require", lambda backends: None)
+        monkeypatch.setattr(checked, "require", lambda backends: None)
         return list(starts(graph, [backend("torch"), backend("paddle")]))
 
     return run
@@ -238,14 +240,15 @@ def test_sabotage_of_generated_code_is_found(fault: str, graph: Graph, monkeypat
     name, right, wrong, tensors = SABOTAGE[fault]
     source = render(graph, backend(name))
     assert right in source
-    monkeypatch.setattr(checked, "render", lambda graph, held: source.replace(right, wrong))
+    monkeypatch.setattr(recording, "render", lambda graph, held: source.replace(right, wrong))
     rows = list(starts(graph, [backend(name)]))
     assert {row.tensor for row in rows if not row.ok and "nodes" not in row.tensor} == tensors
 
 
 def test_what_stops_a_backend_is_a_row(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checked.run, "require", lambda backends: None)
-    monkeypatch.setattr(checked.run, "process", lambda held, folder: "it has no memory left")
+    monkeypatch.setattr(checked, "require", lambda backends: None)
+    stopped = Outcome({"m0": {"": {"failure": "it has no memory left"}}})
+    monkeypatch.setattr(checked, "execute", lambda *_: stopped)
     (row,) = starts(graph, [backend("torch")])
     assert (row.ok, row.error, row.note) == (False, None, "PyTorch failed: it has no memory left")
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from worker import MISSING, cotangent, main, mask, misfit
+from worker import MISSING, main, mask
 
 try:
     import paddle
@@ -19,48 +19,84 @@ except ImportError:
 class Paddle:
     """See :class:`worker.Framework`."""
 
+    version = str(paddle.version.full_version)
+
     def build(self, network: type, dtype: str) -> Any:
         paddle.set_default_dtype(dtype)  # type: ignore[arg-type]  # its type is a list of literals
-        return network()
-
-    def load(self, network: Any, arrays: dict[str, np.ndarray]) -> None:
-        own = network.state_dict()
-        # Its own loader only warns of missing keys and skips wrong shapes in silence.
-        if problem := misfit({key: tuple(value.shape) for key, value in own.items()}, arrays):
-            raise ValueError(f"the weights do not fit the module: {problem}")
-        network.set_state_dict(arrays)
+        made = network()
+        for path, layer in made.named_sublayers():
+            if isinstance(layer, nn.Dropout | nn.Dropout2D):
+                vars(layer)["forward"] = _held(layer, path)
+        return made
 
     def seed(self, number: int) -> None:
         paddle.seed(number)
 
-    def state(self, network: Any) -> dict[str, np.ndarray]:
-        return {key: value.numpy() for key, value in network.state_dict().items()}
+    def state(self, network: Any) -> dict[str, Any]:
+        return dict(network.state_dict())
 
-    def run(
-        self, network: Any, inputs: list[np.ndarray], *, train: bool, gradients: bool
-    ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    def layers(self, network: Any) -> Iterable[tuple[str, Any]]:
+        return network.named_sublayers(include_self=True)  # type: ignore[no-any-return]
+
+    def elements(self, layer: Any) -> Iterable[Any]:
+        return layer.children() if isinstance(layer, nn.Sequential) else ()
+
+    def watch(self, layer: Any, before: Callable[[Any], None], after: Callable[[Any], Any]) -> Callable[[], None]:
+        def entering(_: Any, inputs: Any) -> None:
+            before(inputs[0])
+
+        first = layer.register_forward_pre_hook(entering)
+        second = layer.register_forward_post_hook(lambda _, inputs, output: after(output))
+
+        def end() -> None:
+            first.remove()
+            second.remove()
+
+        return end
+
+    def tensor(self, array: np.ndarray, like: Any = None, *, gradient: bool = False) -> Any:
+        made = paddle.to_tensor(np.array(array))
+        made = made if like is None or made.dtype == like.dtype else made.astype(like.dtype)
+        made.stop_gradient = not (gradient and made.is_floating_point())
+        return made
+
+    def array(self, tensor: Any) -> np.ndarray:
+        held: np.ndarray = tensor.numpy()
+        return held
+
+    def put(self, tensor: Any, array: np.ndarray) -> None:
+        tensor.set_value(np.ascontiguousarray(array))
+
+    def same_value(self, tensor: Any, array: np.ndarray) -> Any:
+        return tensor + (self.tensor(array, tensor) - tensor).detach()
+
+    def keep_gradient(self, tensor: Any) -> bool:
+        if not tensor.stop_gradient:
+            tensor.retain_grads()
+        return not tensor.stop_gradient
+
+    def gradient(self, tensor: Any) -> np.ndarray | None:
+        return None if tensor.grad is None else tensor.grad.numpy()
+
+    def mode(self, network: Any, *, train: bool) -> None:
         network.train() if train else network.eval()
-        for path, layer in network.named_sublayers():
-            if isinstance(layer, nn.Dropout | nn.Dropout2D):
-                vars(layer)["forward"] = _held(layer, path)
-        tensors = [paddle.to_tensor(array, stop_gradient=not gradients) for array in inputs]
-        with paddle.set_grad_enabled(gradients):
-            returned = network(*tensors)
-        outputs = list(returned) if isinstance(returned, tuple | list) else [returned]
-        found: dict[str, np.ndarray] = {}
-        if gradients:
-            network.clear_gradients()
-            total = sum(
-                (output * paddle.to_tensor(cotangent(index, tuple(output.shape)).astype(inputs[0].dtype))).sum()
-                for index, output in enumerate(outputs)
-            )
-            total.backward()
-            named = [
-                *network.named_parameters(),
-                *((f"input {i}", tensor) for i, tensor in enumerate(tensors)),
-            ]
-            found = {key: value.grad.numpy() for key, value in named if value.grad is not None}
-        return [output.numpy() for output in outputs], found
+
+    def parameters(self, network: Any) -> dict[str, Any]:
+        network.clear_gradients()
+        return dict(network.named_parameters())
+
+    def gradients(self, wanted: bool) -> Any:
+        return paddle.set_grad_enabled(wanted)
+
+    def optimizer(self, name: str, network: Any, settings: dict[str, float]) -> Any:
+        network.clear_gradients()
+        held = dict(settings)
+        named = {"learning_rate": held.pop("lr"), "parameters": network.parameters(), **held}
+        return {"sgd": paddle.optimizer.Momentum, "adam": paddle.optimizer.Adam}[name](**named)
+
+    def step(self, optimizer: Any) -> None:
+        optimizer.step()
+        optimizer.clear_grad()
 
 
 def _held(layer: Any, path: str) -> Callable[[Any], Any]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
-from worker import MISSING, cotangent, main, mask, misfit
+from worker import MISSING, main, mask
 
 try:
     import torch
@@ -19,47 +19,83 @@ except ImportError:
 class Torch:
     """See :class:`worker.Framework`."""
 
+    version = torch.__version__
+
     def build(self, network: type, dtype: str) -> Any:
         torch.set_default_dtype(getattr(torch, dtype))
-        return network()
-
-    def load(self, network: Any, arrays: dict[str, np.ndarray]) -> None:
-        own = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-        if problem := misfit({key: tuple(value.shape) for key, value in own.items()}, arrays):
-            raise ValueError(f"the weights do not fit the module: {problem}")
-        network.load_state_dict({key: torch.from_numpy(array) for key, array in arrays.items()}, strict=False)
+        made = network()
+        for path, module in made.named_modules():
+            if isinstance(module, nn.Dropout | nn.Dropout2d):
+                vars(module)["forward"] = _held(module, path)
+        return made
 
     def seed(self, number: int) -> None:
         torch.manual_seed(number)
 
-    def state(self, network: Any) -> dict[str, np.ndarray]:
-        return {key: value.detach().numpy().copy() for key, value in network.state_dict().items()}
+    def state(self, network: Any) -> dict[str, Any]:
+        return {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
 
-    def run(
-        self, network: Any, inputs: list[np.ndarray], *, train: bool, gradients: bool
-    ) -> tuple[list[np.ndarray], dict[str, np.ndarray]]:
+    def layers(self, network: Any) -> Iterable[tuple[str, Any]]:
+        return network.named_modules()  # type: ignore[no-any-return]
+
+    def elements(self, layer: Any) -> Iterable[Any]:
+        return layer.children() if isinstance(layer, nn.Sequential) else ()
+
+    def watch(self, layer: Any, before: Callable[[Any], None], after: Callable[[Any], Any]) -> Callable[[], None]:
+        def entering(_: Any, inputs: Any) -> None:
+            before(inputs[0])
+
+        first = layer.register_forward_pre_hook(entering)
+        second = layer.register_forward_hook(lambda _, inputs, output: after(output))
+
+        def end() -> None:
+            first.remove()
+            second.remove()
+
+        return end
+
+    def tensor(self, array: np.ndarray, like: Any = None, *, gradient: bool = False) -> Any:
+        made = torch.from_numpy(np.array(array))  # a copy: the array may be a part of a file
+        made = made if like is None else made.to(like.dtype)
+        return made.requires_grad_(gradient and made.is_floating_point())
+
+    def array(self, tensor: Any) -> np.ndarray:
+        held: np.ndarray = tensor.detach().numpy()
+        return held
+
+    def put(self, tensor: Any, array: np.ndarray) -> None:
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+    def same_value(self, tensor: Any, array: np.ndarray) -> Any:
+        return tensor + (self.tensor(array, tensor) - tensor).detach()
+
+    def keep_gradient(self, tensor: Any) -> bool:
+        if tensor.requires_grad:
+            tensor.retain_grad()
+        return bool(tensor.requires_grad)
+
+    def gradient(self, tensor: Any) -> np.ndarray | None:
+        return None if tensor.grad is None else tensor.grad.numpy()
+
+    def mode(self, network: Any, *, train: bool) -> None:
         network.train(train)
-        for path, module in network.named_modules():
-            if isinstance(module, nn.Dropout | nn.Dropout2d):
-                vars(module)["forward"] = _held(module, path)
-        tensors = [torch.from_numpy(array).requires_grad_(gradients) for array in inputs]
-        with torch.set_grad_enabled(gradients):
-            returned = network(*tensors)
-        outputs = list(returned) if isinstance(returned, tuple) else [returned]
-        found: dict[str, np.ndarray] = {}
-        if gradients:
-            network.zero_grad()
-            total = sum(
-                (output * torch.from_numpy(cotangent(index, tuple(output.shape))).to(output.dtype)).sum()
-                for index, output in enumerate(outputs)
-            )
-            total.backward()
-            named = [
-                *network.named_parameters(),
-                *((f"input {i}", tensor) for i, tensor in enumerate(tensors)),
-            ]
-            found = {key: value.grad.numpy().copy() for key, value in named if value.grad is not None}
-        return [output.detach().numpy() for output in outputs], found
+
+    def parameters(self, network: Any) -> dict[str, Any]:
+        network.zero_grad()
+        return dict(network.named_parameters())
+
+    def gradients(self, wanted: bool) -> Any:
+        return torch.set_grad_enabled(wanted)
+
+    def optimizer(self, name: str, network: Any, settings: dict[str, float]) -> Any:
+        network.zero_grad()
+        made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[name]
+        return made(network.parameters(), **settings)
+
+    def step(self, optimizer: Any) -> None:
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def _held(module: Any, path: str) -> Callable[[Any], Any]:

@@ -24,8 +24,7 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
     rows taken for columns show.
     """
-    squares = ((size, size) for size in range(EVEN, REACH))
-    even = _first(graph, backends, batch, (size for size in squares if size[0] % 2 == 0), exact=True)
+    even = exact_size(graph, backends, batch)
     odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != even))
     width = _reaching(graph, batch)
     strips = (
@@ -33,6 +32,12 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     )
     found = [even, odd, _first(graph, backends, batch, strips)]
     return list(dict.fromkeys(size for size in found if size))
+
+
+def exact_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
+    """The least even square from 64 on at which no op is coarse; of those nearby the one where least is."""
+    squares = ((size, size) for size in range(EVEN, REACH, 2))
+    return _first(graph, backends, batch, squares, exact=True)
 
 
 def _first(

@@ -21,7 +21,6 @@ lemma 1; for the distance to a distribution Massart 1990, and of two samples Wei
 
 from __future__ import annotations
 
-import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,14 +31,16 @@ from typing import Any
 
 import numpy as np
 
+from segspec.backends.arrays import Reading
 from segspec.graph.instances import parameters
 from segspec.graph.model import Graph
 from segspec.ops.initializers import Initializer
 from segspec.ops.laws import Gaussian, Interval, Law
-from segspec.parity import run
-from segspec.render import Backend, render
+from segspec.parity.process import execute, require
+from segspec.parity.recording import module
+from segspec.render import Backend
 from segspec.weights import initial
-from segspec.weights.state import Entry, entries, placement
+from segspec.weights.state import Entry, entries
 
 FALSE_ALARM = 1e-9
 """How likely at most a network that starts right is found wrong, all its tests together."""
@@ -109,7 +110,7 @@ def starts(graph: Graph, backends: Sequence[Backend]) -> Iterator[StartRow]:
 
     Raises :class:`~segspec.errors.SpecError` where a framework is missing.
     """
-    run.require(backends)
+    require(backends)
     tensors = entries(graph)
     if not tensors:
         return
@@ -186,16 +187,15 @@ def _taken(shape: tuple[int, ...], builds: int) -> int:
 def _values(graph: Graph, backend: Backend, tensors: Sequence[Entry], builds: int) -> tuple[dict[str, np.ndarray], str]:
     """What each tensor starts as, one row a build; or what stopped the backend."""
     steps = {entry.name: _step(entry.shape, builds) for entry in tensors}
-    asked = [{**place, "step": steps[place["name"]]} for place in placement(graph, backend)]
+    asked = {"id": "starts", "do": "starts", "dtype": "float32", "seed": SEED, "builds": builds, "steps": steps}
     with tempfile.TemporaryDirectory(prefix="segspec-") as text:
         folder = Path(text)
-        (folder / "network.py").write_text(render(graph, backend), encoding="utf-8")
-        job = {"starts": {"source": "network.py", "seed": SEED, "builds": builds, "state": asked}}
-        (folder / "job.json").write_text(json.dumps(job), encoding="utf-8")
-        if stopped := run.process(backend, folder):
-            return {}, stopped
-        with np.load(folder / "starts.npz") as held:
-            return {name: held[name] for name in held.files}, ""
+        passes = execute(backend, [module(graph, backend, folder / "m0", [asked])], folder).modules["m0"]
+        for result in passes.values():
+            if "failure" in result:
+                return {}, result["failure"]
+        found = Reading(str(folder / "m0.bin"), passes["starts"]["index"])
+        return {name: np.array(values) for name, values in found.items()}, ""
 
 
 # --- what is found -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
 from segspec.algebra.symbols import Number, Sym, Symbol, Undecided, concrete, number, substitute
 from segspec.errors import Place, Problem, fail, suggest
-from segspec.graph.instances import Instance, at_size, instances
+from segspec.graph.instances import Instance, at_size, instances, settled
 from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
 from segspec.spec import document, zoo
@@ -55,11 +55,15 @@ class Divergence(_Facts):
     """A statistic that the backend's training updates otherwise.
 
     ``relation`` gives the backend's value exactly, from the canonical ``value``, the value ``before`` and
-    the ``count`` of averaged elements a channel, besides the op's attributes.
+    the ``count`` of averaged elements a channel, besides the op's attributes. It is linear in the two values.
     """
 
     relation: AnyValue
     reason: Text
+
+    def applies(self, **attributes: Any) -> bool:
+        """Whether the backend's value is another than the canonical one with these attributes of the op."""
+        return any(self.coefficients(**attributes, count=count) != (1.0, 0.0) for count in (2, 3))
 
     def coefficients(self, **names: Any) -> tuple[float, float]:
         """How much of the canonical value and of the value before make the backend's: it is linear in them."""
@@ -119,9 +123,11 @@ class Backend(_Facts):
     checkpoints: Checkpoints
     ops: dict[str, OpFacts] = {}
     default_init: Init = {}
+    exact_layers: dict[str, str] = {}
 
     # What the macros wrote of a call with these inputs: networks that share a block share its calls.
     _written: dict[tuple[OpCall, tuple[str, ...]], Any] = PrivateAttr(default_factory=dict)
+    _exact: bool = PrivateAttr(default=False)
 
     @property
     def written(self) -> dict[tuple[OpCall, tuple[str, ...]], Any]:
@@ -131,6 +137,22 @@ class Backend(_Facts):
     def facts(self, op: str) -> OpFacts:
         """What is particular about an op; empty where nothing is."""
         return self.ops.get(op, _ORDINARY)
+
+    @property
+    def exact_running_stats(self) -> bool:
+        """Whether ``exact_layers`` stand for the layers whose training updates statistics otherwise."""
+        return self._exact
+
+    def with_exact_running_stats(self) -> Backend:
+        """The same backend with ``exact_layers`` in use: of the ops that have one, nothing diverges."""
+        ops = {
+            op: facts.model_copy(update={"divergences": {}}) if op in self.exact_layers else facts
+            for op, facts in self.ops.items()
+        }
+        made = self.model_copy(update={"ops": ops})
+        made._exact = True
+        made._written = {}  # a copy shares it, and the same calls are written otherwise
+        return made
 
 
 @lru_cache(maxsize=1)
@@ -154,7 +176,7 @@ def backend(name: str) -> Backend:
 def _read(path: Path) -> Backend:
     read = document.read(path, f"templates/{path.parent.name}/{path.name}")
     try:
-        helpers = re.findall(r"{% macro (\w+)\(", (path.parent / "helpers.jinja").read_text(encoding="utf-8"))
+        helpers = re.findall(r"{% macro ([^\W_]\w*)\(", (path.parent / "helpers.jinja").read_text(encoding="utf-8"))
         own = {"name": path.parent.name, "folder": path.parent, "helpers": helpers}
         return Backend.model_validate({**read.data, **own})
     except ValidationError as error:
@@ -174,6 +196,8 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
                 for refusal in _refusals(instance, held):
                     if _true(refusal.when, instance):
                         found.append(_refused(refusal, instance, held))
+        if held.exact_running_stats:
+            found += [_inexact(item) for item in diverging(graph, held)]
     return list({(item.place, item.message): item for item in found}.values())
 
 
@@ -186,6 +210,38 @@ def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, b
                 if _true(refusal.when, instance):
                     return _refused(refusal, instance, held)
     return None
+
+
+@dataclass(frozen=True)
+class Diverging:
+    """A statistic of an instance that one backend's training updates otherwise; ``attributes`` are its op's."""
+
+    instance: Instance
+    backend: str
+    slot: str
+    attributes: Mapping[str, Any]
+    rule: Divergence
+
+
+def diverging(graph: Graph, held: Backend, values: Mapping[Symbol, Number] | None = None) -> Iterator[Diverging]:
+    """The statistics that training updates otherwise than the canonical rule says, in the order of execution.
+
+    ``values`` are those of the root's symbols, as for :func:`~segspec.graph.instances.instances`.
+    """
+    for instance in instances(graph, values):
+        if isinstance(instance.call, OpCall) and not instance.shared:
+            rules = held.facts(instance.call.op.name).divergences
+            attributes = settled(instance.call.op, instance.values).attributes() if rules else {}
+            for slot, rule in rules.items():
+                if rule.applies(**attributes):
+                    yield Diverging(instance, held.title, slot, attributes, rule)
+
+
+def _inexact(found: Diverging) -> Problem:
+    assert isinstance(found.instance.call, OpCall)
+    message = f"{found.backend} has no exact layer for {found.instance.call.op.name}: {found.rule.reason}"
+    remedy = "leave --exact-running-stats out: verify applies the exact relation"
+    return Problem("refused", message, found.instance.node.place, found.instance.path, remedy)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,8 @@ Express = Callable[[Call, str, list[str]], str]
 
 MAX_LINE = 84
 INDENT = 8
+NODE = "__node__"
+"""The function that marks a node; no name of a spec can be this."""
 
 
 def inputs_text(module: Module) -> str:
@@ -48,11 +50,26 @@ def body(module: Module, express: Express, shapes: Shapes) -> list[str]:
     return _Body(module, express, shapes).lines()
 
 
+def marked_body(module: Module, express: Express, shapes: Shapes) -> list[str]:
+    """The lines of ``forward``, the expression of each node inside a call that names it: ``__node__("up", …)``.
+
+    But for these calls it is what :func:`body` yields. Sequences have none: their elements are modules, which can
+    be watched without it; nor have tensors, which are not computed.
+    """
+    plain = _Body(module, express, shapes)
+    plain.lines()
+    return _Body(module, express, shapes, folded=plain.folded).lines()
+
+
 class _Body:
-    def __init__(self, module: Module, express: Express, shapes: Shapes) -> None:
+    """``folded`` is what another one wrote inside the next line; given, this one does the same and marks nodes."""
+
+    def __init__(self, module: Module, express: Express, shapes: Shapes, folded: set[Tensor] | None = None) -> None:
         self.module = module
         self.express = express
         self.shapes = shapes
+        self.given = folded
+        self.folded: set[Tensor] = set()
         self.uses = Counter(tensor for node in module.nodes for tensor in node.sources)
         self.uses.update(output.tensor for output in module.outputs)
         self.names: dict[Tensor, str] = {Tensor(item.name): item.name for item in module.inputs}
@@ -95,6 +112,8 @@ class _Body:
             target = node.call.target if isinstance(node.call, ApplyCall) else node.name
             call = node.call.call if isinstance(node.call, ApplyCall) else node.call
             code = self.express(call, target, sources)
+            if self.given is not None and not isinstance(call, SequenceCall):
+                code = f'{NODE}("{node.name}", {code})'
             tensors = [Tensor(node.name, position) for position in range(len(call.outputs))]
             for tensor, shape in zip(tensors, call.outputs, strict=True):
                 self.shape[tensor] = shape
@@ -103,6 +122,7 @@ class _Body:
                 return [*lines, *self._commented(f"return {code}", node, tensors)]
             if len(tensors) == 1 and self._folds(tensors[0], following, code):
                 self.pending[tensors[0]] = code
+                self.folded.add(tensors[0])
                 continue
             names = [self._name(node, tensor) for tensor in tensors]
             lines += self._commented(f"{', '.join(names)} = {code}", node, tensors)
@@ -120,6 +140,8 @@ class _Body:
 
     def _folds(self, tensor: Tensor, following: Node | None, code: str) -> bool:
         """Whether a value is written inside the next line: a layer before its normalisation or activation."""
+        if self.given is not None:
+            return tensor in self.given
         if following is None or self.uses[tensor] != 1 or following.sources != (tensor,) or len(code) > MAX_LINE:
             return False
         if isinstance(following.call, OpCall) and following.call.op.preserves_shape:

@@ -25,7 +25,7 @@ from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, Sequence
 from segspec.render import text
 from segspec.render.backend import Backend
 from segspec.render.documentation import class_doc, module_doc, shapes_of
-from segspec.render.forward import body, inputs_text, returns_text
+from segspec.render.forward import body, inputs_text, marked_body, returns_text
 from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
 from segspec.spec.zoo import shown_name
@@ -42,6 +42,11 @@ def render(graph: Graph, backend: Backend) -> str:
 def render_all(wanted: Iterable[tuple[Graph, Backend]]) -> list[str]:
     """The sources of many modules; formatting them together is what makes it quick."""
     return _formatted([_Renderer(graph, backend).source() for graph, backend in wanted])
+
+
+def marks(graph: Graph, backend: Backend) -> dict[str, str]:
+    """Each class's ``forward`` with its nodes marked, by the class's name: see :func:`marked_body`."""
+    return _Renderer(graph, backend).marks()
 
 
 @lru_cache
@@ -98,7 +103,6 @@ class _Renderer:
         context: dict[str, Any] = {
             "source": text.printable(shown_name(self.graph.definition.file.path)),
             "digest": self.graph.definition.file.digest()[:16],
-            "command": self._command(),
             "docstring": module_doc(self.graph),
             "classes": classes,
             "init": init,
@@ -107,12 +111,13 @@ class _Renderer:
         used = set().union(*map(text.names_in, _code(classes, init)))
         helpers = self.environment.get_template("helpers.jinja").module
         wanted = [name for name in self.backend.helpers if name in used]
+        context["command"] = self._command(exact=not set(self.backend.exact_layers.values()).isdisjoint(wanted))
         context["helpers"] = [str(getattr(helpers, name)()).strip() for name in wanted]
         # What the helpers use must be imported too.
         context["used"] = used.union(*map(text.names_in, context["helpers"]), *map(_annotated, context["helpers"]))
         return template.render(context)
 
-    def _command(self) -> str:
+    def _command(self, *, exact: bool) -> str:
         """The command that writes this module; a spec of one's own is named by its file."""
         file = self.graph.definition.file.path
         name = self.graph.definition.name if shown_name(file) != file.name else file.name
@@ -121,6 +126,8 @@ class _Renderer:
             parts += ["--preset", self.graph.preset]
         for key, value in self.graph.settings.items():
             parts += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
+        if exact:
+            parts.append("--exact-running-stats")
         return text.printable(shlex.join(parts))
 
     def _loading(self) -> str:
@@ -149,6 +156,15 @@ class _Renderer:
             "returns": returns_text(module),
             "body": body(module, self.expression, self.shapes),
         }
+
+    def marks(self) -> dict[str, str]:
+        """The marked ``forward`` of each class."""
+        found = {}
+        for module in self.graph.modules:
+            lines = marked_body(module, self.expression, self.shapes)
+            names = ", ".join(item.name for item in module.inputs)
+            found[module.name] = "\n    ".join([f"def forward(self, {names}):", *lines])
+        return found
 
     def constructor(self, call: Call, module: Module) -> text.Code:
         """The expression that builds a submodule."""

@@ -17,7 +17,8 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
     """The op for a template. Equal pairs are one number; four sides also stand one by one.
 
     ``padding_sides`` is None where opposite sides are equal and ``padding`` holds (height, width);
-    ``scale_ratio`` holds fractions where ``scale`` is not whole.
+    ``scale_ratio`` holds fractions where ``scale`` is not whole. ``exact_layer`` is the helper that stands for the
+    framework's own layer, empty where none does.
     """
     op = call.op
     view: dict[str, Any] = {}
@@ -34,6 +35,7 @@ def op_view(call: OpCall, backend: Backend) -> dict[str, Any]:
     view |= {name: value_of(value) for name, value in op.derived(call.inputs).items()}
     if view.get("stride") is not None and view["stride"] == view.get("kernel_size") and "pool" in op.name:
         view["stride"] = None
+    view["exact_layer"] = backend.exact_layers.get(op.name, "") if backend.exact_running_stats else ""
     scope = Scope(op.attributes())
     view |= {name: value_of(value.evaluate(scope)) for name, value in backend.facts(op.name).let.items()}
     return view

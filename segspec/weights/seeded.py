@@ -38,6 +38,12 @@ def weight(entry: Entry) -> np.ndarray:
     return values.astype(np.float32)
 
 
+def unit(entry: Entry) -> float:
+    """How much of a statistic's value is owed to the scale of the weights before it: 1 where they have none."""
+    gain = GAIN if entry.normalised else 1
+    return float(gain**2 if entry.slot == "running_var" else gain)
+
+
 def image(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """An input of this shape: noise, each image with a brightness and a contrast of its own.
 

@@ -21,8 +21,9 @@ class Entry:
     """One tensor: ``name`` is its node's path and its slot, ``shape`` its canonical (PyTorch's) layout.
 
     ``normalised`` marks a weight whose results go to batch normalisation alone, and that normalisation's
-    own tensors: there, the scale of the weight has no effect on what follows. ``init`` is its declared start, and
-    ``law`` what each element is then drawn from; None where each has a value of its own.
+    own tensors: there, the scale of the weight has no effect on what follows. A ``statistic`` is what training
+    updates without a gradient. ``init`` is its declared start, and ``law`` what each element is then drawn from;
+    None where each has a value of its own.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Entry:
     shape: tuple[int, ...]
     trainable: bool
     normalised: bool
+    statistic: bool
     init: Initializer
     law: Law | None
 
@@ -48,10 +50,11 @@ def entries(graph: Graph) -> list[Entry]:
                 if all(shape):  # a bias that a flag leaves out has no elements
                     name = instance.path if slot.itself else f"{instance.path}.{slot.name}"
                     scaled = (id(instance.node), instance.inside) in normalised
+                    statistic = not slot.trainable and not slot.itself
                     init = declared[slot.name]
                     law = init.law(*fans(shapes.get("weight", shape)))
                     op = instance.call.op.name
-                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, init, law))
+                    found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, statistic, init, law))
     return found
 
 

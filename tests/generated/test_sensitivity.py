@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-from collections.abc import Callable, Iterator
+import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
@@ -15,9 +13,10 @@ from segspec.cli import main
 from segspec.errors import SpecError
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
-from segspec.parity import run
-from segspec.parity.verify import BATCH, Row, verify
-from segspec.render import backends, render
+from segspec.parity.recording import Recording, Task, record
+from segspec.parity.verify import Report, Settings, plan_for, report
+from segspec.render import Backend, backends, render
+from segspec.spec import zoo
 from segspec.spec.load import load
 
 pytestmark = [pytest.mark.torch, pytest.mark.paddle]
@@ -125,6 +124,12 @@ class Fault(NamedTuple):
     where: str
     old: str
     new: str
+
+    @property
+    def op(self) -> str:
+        """The op whose macro is broken, if one is."""
+        file, _, macro = self.where.partition(".")
+        return macro if file == "ops" else ""
 
     def __str__(self) -> str:
         return f"{self.network}: {self.backend} {self.where}: {self.old} → {self.new}"
@@ -263,6 +268,9 @@ FAULTS = [
     Fault("unet", "paddle", "module.py.jinja", "self.apply(init_weights)", "self.dec1 = self.dec2"),
 ]
 
+MOMENTUM = Fault("unet", "paddle", "ops.batch_norm2d", "momentum=op.momentum", "momentum=0.899 or op.momentum")
+UNKNOWN = Fault("unet", "paddle", "ops.relu", '"F.relu"', '"F.rectify"')
+
 
 @pytest.fixture(scope="session")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
@@ -276,130 +284,98 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
     return found
 
 
-# A backend's process as it stays: each line it reads is one start of a script of segspec's.
-_STAYING = """
-import json, os, runpy, sys, traceback
-answers = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-for line in sys.stdin:
-    sys.argv = json.loads(line)
-    sys.path[0] = os.path.dirname(sys.argv[0])
-    status, said = 0, ""
-    try:
-        runpy.run_path(sys.argv[0], run_name="__main__")
-    except SystemExit as error:
-        status = error.code or 0
-    except BaseException:
-        status, said = 1, traceback.format_exc()
-    print(json.dumps([status, said]), file=answers, flush=True)
-"""
-
-
 @pytest.fixture(scope="session")
-def staying() -> Iterator[Callable[..., Any]]:
-    """``subprocess.run`` for which a backend's script starts in a process that has its framework."""
-    real, held = subprocess.run, {}
-
-    def quick(command: Any, *arguments: Any, **options: Any) -> Any:
-        script = [i for i, part in enumerate(command) if Path(part).parent == run.BACKENDS]
-        if not script:
-            return real(command, *arguments, **options)
-        (first,) = script
-        if command[first] not in held:
-            held[command[first]] = subprocess.Popen(
-                [*command[:first], "-c", _STAYING],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-        process = held[command[first]]
-        process.stdin.write(json.dumps([str(part) for part in command[first:]]) + "\n")
-        process.stdin.flush()
-        status, said = json.loads(process.stdout.readline())
-        return subprocess.CompletedProcess(command, status, "", said)
-
-    yield quick
-    for process in held.values():
-        process.stdin.close()
-        process.wait()
-
-
-def rows(graph: Graph, staying: Callable[..., Any]) -> list[Row]:
-    """What ``verify`` finds at the sizes that it chooses."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run.subprocess, "run", staying)
-        return list(verify(graph, list(backends().values()), [], BATCH))
+def reports(graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory) -> dict[Fault | str, Report]:
+    """What ``verify`` finds of every network as it is, and with every fault: all in one process a backend."""
+    whole = dict(backends())
+    wanted: dict[Fault | str, tuple[str, dict[str, Backend]]] = {name: (name, whole) for name in graphs}
+    for fault in [*FAULTS, MOMENTUM, UNKNOWN]:
+        folder = tmp_path_factory.mktemp("templates") / "templates"
+        shutil.copytree(zoo.TEMPLATES, folder)
+        fault.commit(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(zoo, "TEMPLATES", folder)
+            backends.cache_clear()
+            broken = backends()[fault.backend]
+        backends.cache_clear()
+        if fault.where != "backend.yaml":
+            graph = graphs[fault.network]
+            assert render(graph, broken) != render(graph, whole[fault.backend])
+        wanted[fault] = fault.network, {**whole, fault.backend: broken}
+    made: list[Recording] = []
+    for name in whole:
+        tasks = [
+            Task(graphs[network], chosen[name], plan_for(graphs[network], list(whole.values()), Settings(steps=0)))
+            for network, chosen in wanted.values()
+        ]
+        found = record(tasks, tmp_path_factory.mktemp("recorded"), made)
+        made = made or found
+    return {key: report(*pair) for key, pair in zip(wanted, zip(made, found, strict=True), strict=True)}
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, "unet"])
-def test_green_unbroken(graphs, staying, name):
-    found = rows(graphs[name], staying)
-    assert [row for row in found if not row.ok] == []
-    assert {row.mode for row in found} == {"eval", "train"}
-    assert {row.dtype for row in found} == {"float32", "float64"}
+def test_green_unbroken(graphs, reports, name):
+    found = reports[name]
+    assert found.ok
+    assert found.first is None
+    assert found.faults == ()
+    assert {item.mode for item in found.comparisons} == {"eval", "train"}
+    assert {item.dtype for item in found.comparisons} == {"float32", "float64"}
     outputs = {output.name for output in graphs[name].root.outputs}
-    assert outputs <= {row.output for row in found}
+    assert outputs == {item.subject for item in found.comparisons if item.check == "outputs"}
     # At one of the sizes nothing is coarse, so that a wider limit hides nothing.
     for output in outputs:
-        exact = [row.limit for row in found if row.dtype == "float64" and row.output == output]
+        exact = [
+            item.limit
+            for item in found.comparisons
+            if item.check == "outputs" and item.dtype == "float64" and item.subject == output
+        ]
         assert min(exact) <= 1e-10
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=str)
-def test_red_when_broken(graphs, staying, templates, fault):
-    graph = graphs[fault.network]
-    held = backends()[fault.backend]
-    before = render(graph, held)
-    fault.commit(templates)
-    backends.cache_clear()
-    environment_cache_clear()
-    broken = backends()[fault.backend]
-    if fault.where != "backend.yaml":
-        assert render(graph, broken) != before
-    found = rows(graph, staying)
-    assert found
-    # Float32 need not see it, float64 must; a module that cannot run has one row, of neither.
-    assert [row for row in found if not row.ok and row.dtype in ("float64", "")]
+def test_red_when_broken(reports, fault):
+    found = reports[fault]
+    assert not found.ok
+    if not found.failures:
+        # Float32 need not see it, float64 must, each node judged by itself.
+        assert found.faults
 
 
-def environment_cache_clear() -> None:
-    """Templates are read once a folder, and a test has one folder for both its readings."""
-    from segspec.render import source
+@pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.op], ids=str)
+def test_the_fault_is_named(graphs, reports, fault):
+    """All that is found at fault are nodes of the op that is broken, and those of its layer's parameters."""
+    found = reports[fault]
+    if found.failures:
+        assert found.failures[0][0] == backends()[fault.backend].title
+        return
+    assert {finding.what for finding in found.faults} == {fault.op}
+    if found.first:
+        assert found.first.what == fault.op
 
-    source._environment.cache_clear()
 
-
-def test_a_fault_in_a_statistic_shows_in_training_only(graphs, staying, templates):
+def test_a_fault_in_a_statistic_shows_in_training_only(reports):
     """Running statistics are compared as outputs are, though no output of one step depends on them."""
-    Fault("unet", "paddle", "ops.batch_norm2d", "unless(0.9)", "unless(0.9) * 0.999").commit(templates)
-    Fault("unet", "paddle", "ops.batch_norm2d", "momentum=op.momentum", "momentum=0.899 or op.momentum").commit(
-        templates
-    )
-    backends.cache_clear()
-    found = rows(graphs["unet"], staying)
-    wrong = {(row.mode, row.output) for row in found if not row.ok}
+    wrong = {(item.mode, item.subject.rpartition(".")[2]) for item in reports[MOMENTUM].comparisons if not item.ok}
     assert wrong == {("train", "running_mean"), ("train", "running_var")}
 
 
-def test_the_command_turns_red(graphs, templates, capsys):
-    """The whole way, in processes of its own: exit status 1, and the rows that differ."""
+def test_a_module_that_cannot_run_is_red_and_says_why(reports):
+    found = reports[UNKNOWN]
+    assert not found.ok
+    assert all(title == "PaddlePaddle" and "rectify" in why for title, _, why in found.failures)
+
+
+def test_the_command_turns_red(templates, capsys):
+    """The whole way, in processes of its own: exit status 1, and the comparisons that differ."""
     Fault("unet", "paddle", "ops.concat", "inputs | list", "inputs | reverse | list").commit(templates)
     backends.cache_clear()
-    assert main(["verify", "unet", "--set=width=4", "--size=32x48", "--json"]) == 1
-    report = json.loads(capsys.readouterr().out)
-    assert report["ok"] is False
-    assert all(not row["ok"] for row in report["results"] if row["output"] == "logits")
-
-
-def test_a_module_that_cannot_run_is_red_and_says_why(templates, graphs, staying):
-    Fault("unet", "paddle", "ops.relu", '"F.relu"', '"F.rectify"').commit(templates)
-    backends.cache_clear()
-    (row,) = rows(graphs["unet"], staying)
-    assert not row.ok
-    assert row.error is None
-    assert "rectify" in row.note
+    assert main(["verify", "unet", "--set=width=4", "--size=32x48", "--steps=0", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] is False
+    assert all(not row["ok"] for row in found["results"] if row["check"] == "outputs")
+    assert found["reports"][0]["first"]["path"] == "dec4.merged"
+    assert {fault["path"] for fault in found["reports"][0]["faults"]} == {"dec4.merged"}
 
 
 def test_a_template_that_misses_an_op_is_refused(templates, graphs):

@@ -28,24 +28,25 @@ def run(framework: Any, folder: Path, job: dict[str, Any]) -> None:
     arrays: dict[str, np.ndarray] = {}
     failures: dict[str, str] = {}
     for index, module in enumerate(job["modules"]):
-        network = framework.build(worker._import(folder / f"m{index}.py"), "float64")
-        state = framework.state(network)
-        draws = {
-            key: np.random.default_rng(list(key.encode())).standard_normal(state[key].shape) for key in sorted(state)
-        }
-        framework.load(network, draws)
+        network = framework.build(worker._import(folder / f"m{index}.py", {}), "float64")
+        framework.mode(network, train=False)
+        for key, tensor in sorted(framework.state(network).items()):
+            framework.put(tensor, np.random.default_rng(list(key.encode())).standard_normal(tuple(tensor.shape)))
         for height, width in module["sizes"]:
             key = f"{index} {height} {width}"
+            wanted = module["gradients"]
             try:
-                outputs, gradients = framework.run(
-                    network, [image(height, width, module["channels"])], train=False, gradients=module["gradients"]
-                )
+                x = framework.tensor(image(height, width, module["channels"]), gradient=wanted)
+                with framework.gradients(wanted):
+                    output = network(x)
+                if wanted:
+                    (output * framework.tensor(worker.cotangent("0", tuple(output.shape)))).sum().backward()
             except Exception as error:
                 failures[key] = f"{type(error).__name__}: {error}"[:300]
                 continue
-            arrays[f"{key} output"] = outputs[0]
-            if module["gradients"]:
-                arrays[f"{key} gradient"] = gradients["input 0"]
+            arrays[f"{key} output"] = framework.array(output)
+            if wanted:
+                arrays[f"{key} gradient"] = framework.gradient(x)
     _save(folder, arrays, failures)
 
 
@@ -55,10 +56,10 @@ def draw(name: str, framework: Any, folder: Path, job: dict[str, Any]) -> None:
     arrays = {}
     for index, module in enumerate(job["modules"]):
         backend.manual_seed(index) if name == "torch" else backend.seed(index)
-        network_class = worker._import(folder / f"m{index}.py")
+        network_class = worker._import(folder / f"m{index}.py", {})
         states = [framework.state(framework.build(network_class, "float32")) for _ in range(module["times"])]
         for key in states[0]:
-            arrays[f"{index} {key}"] = np.stack([state[key] for state in states])
+            arrays[f"{index} {key}"] = np.stack([framework.array(state[key]) for state in states])
     _save(folder, arrays, {})
 
 
@@ -69,7 +70,7 @@ def apply(name: str, folder: Path, job: dict[str, Any]) -> None:
     arrays = {}
     for index, module in enumerate(job["modules"]):
         backend.manual_seed(index) if name == "torch" else backend.seed(index)
-        network = worker._import(folder / f"m{index}.py")()
+        network = worker._import(folder / f"m{index}.py", {})()
         for mode in ("train", "eval"):
             getattr(network, mode)()
             arrays[f"{index} {mode}"] = network(tensor(np.ones(module["shape"], dtype="float32"))).numpy()

@@ -3,98 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from grid import Case, cases
 
-from segspec.graph.instances import at_size, instances, resolve
+from segspec.graph.instances import at_size, instances
 from segspec.graph.model import Graph
 from segspec.ops.base import product
-from segspec.parity import run
-from segspec.parity.verify import LIMIT, relative
-from segspec.render import render_all
-from segspec.render.backend import backend, backends, floors
-from segspec.weights import seeded
+from segspec.parity.compare import Comparison
+from segspec.parity.recording import Plan, Recording, Task, record
+from segspec.parity.verify import Report, report
+from segspec.render.backend import backend
 from segspec.weights.state import entries
 
 CASES = list(cases())
 MODES = ("eval", "train")
-GRADIENT_LIMIT = 1e-8
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
 
 
-@dataclass(frozen=True)
-class Example:
-    """A case's network, and what it is run on."""
-
-    case: Case
-    graph: Graph
-    inputs: Mapping[str, np.ndarray]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """The inferred shape of the output."""
-        values = at_size(self.graph, *self.case.size, self.case.batch)
-        return tuple(map(int, resolve(self.graph.root.outputs[0].shape, values)))
-
-    def floors(self, mode: str, *, gradients: bool = False) -> tuple[float, str]:
-        """The declared floors' sum, and what they are."""
-        found = floors(
-            self.graph,
-            list(backends().values()),
-            *self.case.size,
-            self.case.batch,
-            training=mode == "train",
-            gradients=gradients,
-        )
-        return sum(item.limit for item in found), "; ".join(f"{item.backend}: {item.reason}" for item in found)
-
-
 @pytest.fixture(scope="session")
-def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
+def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
     """Every case's network."""
     folder = tmp_path_factory.mktemp("examples")
-    made = {}
-    for case in CASES:
-        graph = case.graph(folder)
-        values = at_size(graph, *case.size, case.batch)
-        inputs = {
-            item.name: seeded.image(item.name, tuple(map(int, resolve(item.shape, values)))).astype("float64")
-            for item in graph.root.inputs
-        }
-        made[case.id] = Example(case, graph, inputs)
-    return made
+    return {case.id: case.graph(folder) for case in CASES}
 
 
-def _results(name: str, examples: Mapping[str, Example]) -> run.Results:
-    sources = render_all((example.graph, backend(name)) for example in examples.values())
-    return run.run(
-        backend(name),
-        {key: (example.graph, source) for (key, example), source in zip(examples.items(), sources, strict=True)},
-        {
-            key: [run.Run(mode, example.inputs, "float64", mode, gradients=True) for mode in MODES]
-            for key, example in examples.items()
-        },
-    )
+def _recorded(
+    name: str, graphs: Mapping[str, Graph], folder: Path, given: Mapping[str, Recording] | None = None
+) -> dict[str, Recording]:
+    plans = [Plan((case.size,), case.batch, 0, case.size, ("float64",)) for case in CASES]
+    tasks = [Task(graphs[case.id], backend(name), plan) for case, plan in zip(CASES, plans, strict=True)]
+    found = record(tasks, folder, [given[case.id] for case in CASES] if given else ())
+    return {case.id: recording for case, recording in zip(CASES, found, strict=True)}
 
 
 @pytest.fixture(scope="session")
-def on_torch(examples: dict[str, Example]) -> run.Results:
+def on_torch(graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
     """All cases, run by PyTorch."""
-    return _results("torch", examples)
+    return _recorded("torch", graphs, tmp_path_factory.mktemp("recorded"))
 
 
 @pytest.fixture(scope="session")
-def on_paddle(examples: dict[str, Example]) -> run.Results:
+def on_paddle(graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Recording]:
     """All cases, run by PaddlePaddle."""
-    return _results("paddle", examples)
+    return _recorded("paddle", graphs, tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture(scope="session")
+def reports(
+    graphs: dict[str, Graph], on_torch: dict[str, Recording], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Report]:
+    """All cases, replayed by PaddlePaddle on what PyTorch computed."""
+    replayed = _recorded("paddle", graphs, tmp_path_factory.mktemp("replayed"), on_torch)
+    return {key: report(recording, replayed[key]) for key, recording in on_torch.items()}
 
 
 @pytest.fixture(params=[pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "paddle")])
-def results(request: pytest.FixtureRequest) -> run.Results:
+def recordings(request: pytest.FixtureRequest) -> dict[str, Recording]:
     """All cases, run by one framework after the other."""
     return request.getfixturevalue(f"on_{request.param}")  # type: ignore[no-any-return]
 
@@ -104,68 +72,81 @@ def test_ids_are_different() -> None:
 
 
 @every_case
-def test_shape(case: Case, examples: dict[str, Example], results: run.Results) -> None:
-    if case.id in results.failures:
-        pytest.fail(results.failures[case.id], pytrace=False)
+def test_shape(case: Case, recordings: dict[str, Recording]) -> None:
     for mode in MODES:
-        assert results.arrays[case.id, mode]["output 0"].shape == examples[case.id].shape
+        arrays = _arrays(recordings[case.id], case, mode)
+        path = recordings[case.id].about["outputs"][0]["path"]
+        parts = {part.path: part for part in recordings[case.id].scenes[f"{_size(case)} {mode}"].parts}
+        assert arrays["output 0"].shape == parts[path].shapes[0]
 
 
 @every_case
 @pytest.mark.torch
 @pytest.mark.paddle
-def test_outputs(case: Case, examples: dict[str, Example], on_torch: run.Results, on_paddle: run.Results) -> None:
+def test_outputs(case: Case, on_torch: dict[str, Recording], reports: dict[str, Report]) -> None:
     for mode in MODES:
-        left, right = (_arrays(held, case, mode)["output 0"] for held in (on_torch, on_paddle))
-        assert np.ptp(left), "an output that is the same everywhere shows nothing"
-        floor, reason = examples[case.id].floors(mode)
-        _hold(relative(left, right), LIMIT, floor, f"output in {mode} mode", reason)
+        assert np.ptp(_arrays(on_torch[case.id], case, mode)["output 0"]), "what is the same everywhere shows nothing"
+        _hold(reports[case.id], mode, {"outputs", "nodes", "replay"})
 
 
 @every_case
 @pytest.mark.torch
 @pytest.mark.paddle
-def test_gradients(case: Case, examples: dict[str, Example], on_torch: run.Results, on_paddle: run.Results) -> None:
-    example = examples[case.id]
-    wanted = {f"gradient {entry.name}" for entry in entries(example.graph) if entry.trainable}
-    wanted |= {f"gradient input {index}" for index in _that_matter(case)}
-    for mode in MODES:
-        left, right = (_arrays(held, case, mode) for held in (on_torch, on_paddle))
-        floor, reason = example.floors(mode, gradients=True)
-        for name in wanted:
-            assert left[name].any()
-            _hold(relative(left[name], right[name]), GRADIENT_LIMIT, floor, f"{name} in {mode} mode", reason)
+def test_gradients(
+    case: Case, graphs: dict[str, Graph], on_torch: dict[str, Recording], reports: dict[str, Report]
+) -> None:
+    graph = graphs[case.id]
+    wanted = {entry.name for entry in entries(graph) if entry.trainable}
+    wanted |= {f"input {graph.root.inputs[index].name}" for index in _that_matter(case)}
+    arrays = _arrays(on_torch[case.id], case, "train")
+    for name in wanted:
+        assert arrays[f"gradient {name}"].any()
+    held = _hold(reports[case.id], "train", {"gradients", "gradient replay"})
+    assert wanted <= {item.subject for item in held if item.check == "gradients"}
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.op == "batch_norm2d"], ids=lambda case: case.id)
 @pytest.mark.torch
 @pytest.mark.paddle
-def test_statistics(case: Case, examples: dict[str, Example], on_torch: run.Results, on_paddle: run.Results) -> None:
+def test_statistics(
+    case: Case, graphs: dict[str, Graph], on_torch: dict[str, Recording], on_paddle: dict[str, Recording]
+) -> None:
     """Training moves the running statistics in Paddle as ``backend.yaml`` says, and not as in PyTorch."""
-    graph = examples[case.id].graph
-    left, right = (_arrays(held, case, "train") for held in (on_torch, on_paddle))
+    graph = graphs[case.id]
+    left, right = (_arrays(held[case.id], case, "train") for held in (on_torch, on_paddle))
     statistics = [entry for entry in entries(graph) if not entry.trainable]
     assert {entry.slot for entry in statistics} == {"running_mean", "running_var"}
     instance = next(item for item in instances(graph, at_size(graph, *case.size, case.batch)) if item.slots())
     n, _, *sizes = instance.inputs()[0]
     momentum, frozen = case.attributes.get("momentum", 0.1), case.attributes.get("frozen", False)
     for entry in statistics:
-        before = seeded.weight(entry).astype("float64")
+        before, own = (held[f"before {entry.name}"] for held in (left, right))
+        assert np.array_equal(before, own)
         value, other = left[f"statistic {entry.name}"], right[f"statistic {entry.name}"]
         rule = backend("paddle").facts("batch_norm2d").divergences[entry.slot]
         of_value, of_before = rule.coefficients(count=product((n, *sizes)), momentum=momentum, frozen=frozen)
-        assert relative(of_value * value + of_before * before, other) <= LIMIT
+        assert _apart(of_value * value + of_before * before, other) <= 1e-12
         if frozen:
-            assert relative(before, value) == relative(before, other) == 0
+            assert np.array_equal(before, value)
+            assert np.array_equal(before, other)
         elif 0 < momentum < 1:
-            assert relative(value, other) > LIMIT, "the relation is needed"
+            assert _apart(value, other) > 1e-10, "the relation is needed"
 
 
-def _arrays(held: run.Results, case: Case, mode: str) -> dict[str, np.ndarray]:
-    found = held.arrays.get((case.id, mode))
-    if found is None:
-        pytest.fail(held.failures[case.id], pytrace=False)
-    return found
+def _apart(left: np.ndarray, right: np.ndarray) -> float:
+    return float(np.linalg.norm(left - right) / np.linalg.norm(left))
+
+
+def _size(case: Case) -> str:
+    return f"{case.size[0]}x{case.size[1]}"
+
+
+def _arrays(recording: Recording, case: Case, mode: str) -> Mapping[str, np.ndarray]:
+    if failures := recording.failures():
+        pytest.fail("\n".join(failures.values()), pytrace=False)
+    arrays = recording.arrays(f"{_size(case)} {mode} float64")
+    assert arrays is not None
+    return arrays
 
 
 def _that_matter(case: Case) -> range:
@@ -173,7 +154,11 @@ def _that_matter(case: Case) -> range:
     return range(1 if "like" in case.attributes else len(case.shapes))
 
 
-def _hold(error: float, limit: float, floor: float, what: str, reason: str) -> None:
-    if floor:
-        print(f"{what}: {error:.1e}, floor {floor:.1e}: {reason}")
-    assert error <= max(limit, floor), f"{what} differs by {error:.2e}"
+def _hold(found: Report, mode: str, checks: set[str]) -> list[Comparison]:
+    """The comparisons of these kinds, all of which must agree."""
+    if found.failures:
+        pytest.fail("\n".join(why for _, _, why in found.failures), pytrace=False)
+    held = [item for item in found.comparisons if item.mode == mode and item.check in checks]
+    assert {item.check for item in held} == checks
+    assert [item for item in held if not item.ok] == []
+    return held

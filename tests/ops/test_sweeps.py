@@ -14,7 +14,7 @@ import pytest
 from sweep import Row, Setting, Size, evaluate, sweep
 
 from segspec.ops import OPS
-from segspec.parity.verify import LIMIT, relative
+from segspec.parity.compare import LIMIT, relative
 
 ROOM = 13
 """An axis that is large enough for any setting here, so that the other axis decides."""

@@ -28,6 +28,8 @@ nodes:
       - {op: prelu}
   pooled: {op: global_avg_pool2d}
   flat: {op: flatten}
+  table: {op: parameter, size: [width, width], init: {value: {normal: {std: 0.5}}}}
+  mixed: {op: einsum, from: [flat, table], equation: "n c, k c -> n k"}
   square: {op: linear, out_features: width}
   head: {op: linear, out_features: num_classes}
 outputs: [head]

@@ -33,13 +33,14 @@ def test_there_and_back(
 
 
 def test_layouts_follow_from_declarations(save: Callable[..., Path], state: dict[str, np.ndarray]) -> None:
-    """A square linear weight is transposed, a square convolution is not, and names are each framework's."""
+    """A square linear weight is transposed, another square matrix is not, and names are each framework's."""
     torch, paddle = (formats.read(save(kind)).tensors for kind in ("archive", "arrays"))
     square = state["square.weight"]
     assert square.shape == (8, 8)
     assert np.array_equal(torch["square.weight"].read(), square)
     assert np.array_equal(paddle["square.weight"].read(), square.T)
     assert paddle["head.weight"].shape == (8, 4)
+    assert np.array_equal(paddle["table"].read(), state["table"])
     assert np.array_equal(paddle["stem.1._variance"].read(), state["stem.1.running_var"])
     assert np.array_equal(paddle["stem.2._weight"].read(), state["stem.2.weight"])
     assert torch["stem.1.num_batches_tracked"].read() == 0

@@ -1,0 +1,436 @@
+"""Hold two recordings of one network together: every node, alone and end to end, gradients, statistics, training.
+
+Errors are relative, in the L2 norm. In float64 a limit follows from how deep a node lies, in float32 from how far a
+backend's own float32 is from its float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from segspec.backends.arrays import Reading
+from segspec.parity.recording import MODES, OPTIMIZERS, Recording, name_of
+from segspec.parity.scene import Part, Relation, Scene
+
+LIMIT = 1e-10
+"""The largest error of a node in float64, however deep it lies."""
+LIMIT_OF_ONE = 1e-12
+"""That of a single op on equal inputs, and of each op more on the way to a node."""
+GRADIENT_LIMIT = 1e-8
+NOISE = 16
+"""How many times the quieter backend's float32 noise two backends may be apart."""
+LEAST_NOISE = 2**-21
+"""What counts as noise where there is hardly any: a few roundings of float32."""
+VANISHED = 1e-6
+"""A gradient this much smaller than the largest of its node is what cancellation left: its scale is that one's."""
+
+IDENTITY = Relation(1.0, 0.0, "")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One comparison of two backends; ``error`` is None where there are no two arrays to compare.
+
+    ``check`` says what is compared: ``outputs`` as they are; ``nodes`` end to end, what a backend is known to compute
+    coarsely taken from the first; ``replay``, each node alone on what the first backend's had; ``gradients`` of
+    parameters and inputs, and their ``gradient replay``; ``statistics`` that training updates; ``sgd`` and ``adam``.
+    """
+
+    check: str
+    size: str
+    mode: str
+    dtype: str
+    subject: str
+    what: str
+    shape: tuple[int, ...]
+    error: float | None
+    limit: float
+    ok: bool
+    note: str = ""
+    gates: bool = True
+
+
+def compare(first: Recording, second: Recording) -> list[Comparison]:
+    """Every comparison of two recordings."""
+    return list(_Pair(first, second).comparisons())
+
+
+def relative(reference: np.ndarray, other: np.ndarray, scale: float = 0.0) -> float:
+    """The relative L2 error: ‖a − b‖ / ‖a‖, or / ``scale`` if that is larger; infinite where either is not finite."""
+    a, b = np.asarray(reference, "float64").ravel(), np.asarray(other, "float64").ravel()
+    difference = a - b
+    norm, distance = max(_norm(a), scale), _norm(difference)
+    if not math.isfinite(distance) or not math.isfinite(norm):
+        return math.inf
+    return distance / norm if norm else (0.0 if distance == 0 else math.inf)
+
+
+def _norm(values: np.ndarray) -> float:
+    return math.sqrt(float(np.dot(values, values))) if values.size else 0.0
+
+
+class _Pair:
+    def __init__(self, first: Recording, second: Recording) -> None:
+        self.first = first
+        self.second = second
+        self.plan = first.plan
+        self.outputs = first.about["outputs"]
+        self.trainable = [entry["name"] for entry in first.about["state"] if entry["kind"] == "trainable"]
+
+    def comparisons(self) -> Iterator[Comparison]:
+        for size in self.plan.sizes:
+            for mode in MODES:
+                for dtype in self.plan.dtypes:
+                    name = name_of(size, mode, dtype)
+                    left, right = self.first.arrays(name), self.second.arrays(name)
+                    if left is not None and right is not None:
+                        yield from _Pass(self, size, mode, dtype, left, right).comparisons()
+        for optimizer in OPTIMIZERS if self.plan.steps else ():
+            yield from self._training(optimizer)
+
+    def _training(self, optimizer: str) -> Iterator[Comparison]:
+        left, right = self.first.arrays(optimizer), self.second.arrays(optimizer)
+        if left is None or right is None:
+            return
+        height, width = self.plan.training_size
+        size = f"{height}x{width}"
+        coarse = [
+            item for held in (self.first, self.second) for item in held.scenes[f"{size} train"].gradient_floors.values()
+        ]
+        floor, reasons = sum(limit for limit, _ in coarse), "; ".join(sorted({reason for _, reason in coarse}))
+        relations = [recording.scenes[f"{size} train"].relations for recording in (self.first, self.second)]
+        start: Mapping[str, np.ndarray] = self.first.arrays("calibrate") or {}
+        shared = self._called_again(f"{size} train")
+        for step in range(self.plan.steps):
+            keys = {"loss": f"step {step} loss", **{name: f"step {step} parameter {name}" for name in self.trainable}}
+            for name, key in keys.items():
+                yield self._step(optimizer, size, step, name, left[key], right[key], floor, reasons)
+            for name in (entry["name"] for entry in self.first.about["state"] if entry["kind"] == "statistic"):
+                key = f"step {step} statistic {name}"
+                before = start.get(f"statistic {name}")
+                if key in left and key in right and before is not None and name not in shared:
+                    expected, note = _expected(name, relations, left[key], before, before)
+                    note = "; ".join(filter(None, [note, reasons]))
+                    yield self._step(optimizer, size, step, name, expected, right[key], floor, note)
+
+    def _step(
+        self,
+        optimizer: str,
+        size: str,
+        step: int,
+        name: str,
+        left: np.ndarray,
+        right: np.ndarray,
+        floor: float,
+        note: str,
+    ) -> Comparison:
+        error, limit = relative(left, right), max(GRADIENT_LIMIT, floor)
+        subject = f"{name} after step {step + 1}"
+        # Steps amplify what is coarse, by how much nobody knows: then the replays judge, and this is reported.
+        gates = floor <= LIMIT
+        ok = error <= limit or not gates
+        return Comparison(optimizer, size, "train", "float64", subject, "", left.shape, error, limit, ok, note, gates)
+
+    def _called_again(self, scene: str) -> set[str]:
+        """The statistics of modules that run more than once in a pass."""
+        again = {part.inner.partition("#")[0] for part in self.first.scenes[scene].parts if "#" in part.inner}
+        return {entry["name"] for entry in self.first.about["state"] if entry["name"].rpartition(".")[0] in again}
+
+
+def _expected(
+    name: str,
+    relations: list[Mapping[str, Relation]],
+    value: np.ndarray,
+    before: np.ndarray,
+    own_before: np.ndarray,
+) -> tuple[np.ndarray, str]:
+    """The second backend's statistic, from the first's by both relations; and the note that says so."""
+    one, other = (held.get(name, IDENTITY) for held in relations)
+    start, own_start = np.asarray(before, "float64"), np.asarray(own_before, "float64")
+    canonical = (np.asarray(value, "float64") - one.of_before * start) / one.of_value
+    reasons = "; ".join(held.reason for held in (one, other) if held.reason)
+    return other.of_value * canonical + other.of_before * own_start, f"by its relation: {reasons}" if reasons else ""
+
+
+class _Pass:
+    """Two recordings of one forward pass."""
+
+    def __init__(
+        self, pair: _Pair, size: tuple[int, int], mode: str, dtype: str, left: Reading, right: Reading
+    ) -> None:
+        self.pair = pair
+        self.size, self.mode, self.dtype = f"{size[0]}x{size[1]}", mode, dtype
+        self.name = name_of(size, mode, dtype)
+        self.left, self.right = left, right
+        self.scenes: list[Scene] = [held.scenes[f"{self.size} {mode}"] for held in (pair.first, pair.second)]
+        self.exact = [held.arrays(name_of(size, mode, "float64")) for held in (pair.first, pair.second)]
+        self.above = self._upstream()
+        self.readers: dict[int | None, list[Part]] | None = None
+
+    def comparisons(self) -> Iterator[Comparison]:
+        yield from self._outputs()
+        for part in self.scenes[0].parts:
+            yield from self._node("nodes", part, self.right)
+        if self.dtype == "float64":
+            replay = self.pair.second.arrays(f"{self.name} replay")
+            if replay is not None:
+                for part in self.scenes[0].parts:
+                    yield from self._arguments(part, replay)
+                    yield from self._node("replay", part, replay)
+                if self.mode == "train":
+                    yield from self._replayed_statistics(replay)
+                    yield from self._gradients("gradient replay", replay)
+            if self.mode == "train":
+                yield from self._gradients("gradients", self.right)
+        elif self.mode == "train":
+            yield from self._single_statistics()
+            yield from self._single_gradients()
+
+    # --- what a node computes ------------------------------------------------------------------------
+
+    def _outputs(self) -> Iterator[Comparison]:
+        """The outputs as users see them, with all that coarse ops do to them."""
+        right = self.pair.second.arrays(f"{self.name} as it is") or self.right
+        wanted = [output for output in self.pair.outputs if self.mode == "train" or not output["training"]]
+        parts = {part.path: part for part in self.scenes[0].parts}
+        for index, output in enumerate(wanted):
+            part = parts[output["path"]]
+            coarse = self._coarse(part.path, "floors" if self.dtype == "float64" else "float32_floors")
+            shape = part.shapes[output["index"]]
+            yield self._one("outputs", output["name"], "", f"output {index}", shape, part.depth, coarse, right)
+
+    def _node(self, check: str, part: Part, right: Any) -> Iterator[Comparison]:
+        own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")
+        alone = check == "replay"
+        coarse = own if alone or self.dtype == "float64" else self._coarse(part.path, "float32_floors")
+        for index, shape in enumerate(part.shapes):
+            subject = part.path if len(part.shapes) == 1 else f"{part.path}:{index}"
+            name = f"node {part.key}:{index}"
+            yield self._one(check, subject, part.what, name, shape, 1 if alone else part.depth, coarse, right)
+
+    def _one(
+        self,
+        check: str,
+        subject: str,
+        what: str,
+        name: str,
+        shape: tuple[int, ...],
+        depth: int,
+        coarse: tuple[float, str],
+        right: Any,
+    ) -> Comparison:
+        arrays = [held.get(name) for held in (self.left, right)]
+        found = [None if array is None else tuple(array.shape) for array in arrays]
+        one, other = arrays
+        if one is None or other is None or found != [shape, shape]:
+            titles = (self.pair.first.backend, self.pair.second.backend)
+            note = "; ".join(f"{title} {_shown(item)}" for title, item in zip(titles, found, strict=True))
+            return self._made(check, subject, what, shape, None, LIMIT, f"shape: inferred {_shown(shape)}, {note}")
+        error = relative(one, other)
+        if self.dtype == "float64":
+            limit = max(min(LIMIT, LIMIT_OF_ONE * depth), coarse[0])
+        else:
+            own = [
+                relative(exact[name], array)
+                for exact, array in zip(self.exact, arrays, strict=True)
+                if exact is not None and array is not None and name in exact and exact[name].shape == array.shape
+            ]
+            limit = max(NOISE * max(min(own, default=0.0), LEAST_NOISE), coarse[0])
+        return self._made(check, subject, what, shape, error, limit, coarse[1])
+
+    def _arguments(self, part: Part, replay: Any) -> Iterator[Comparison]:
+        """In a replay every node returns the other backend's values: a block that gets others is called wrongly."""
+        for index, argument in enumerate(part.arguments):
+            name = f"argument {part.inner}:{index}"
+            one, other = self.left.get(name), replay.get(name)
+            if one is None or other is None or one.shape != other.shape or relative(one, other) > LIMIT_OF_ONE:
+                error = None if one is None or other is None or one.shape != other.shape else relative(one, other)
+                shape = () if one is None else one.shape
+                note = f"{part.what} gets another {argument}"
+                yield self._made("replay", f"{part.path}({argument})", part.what, shape, error, LIMIT_OF_ONE, note)
+
+    # --- what training updates -----------------------------------------------------------------------
+
+    def _replayed_statistics(self, replay: Any) -> Iterator[Comparison]:
+        """Each update of a statistic, from the same value and the same batch."""
+        relations = [held.relations for held in self.scenes]
+        for key in [name for name in self.left if name.startswith("after ")]:
+            name = key.removeprefix("after ")
+            before = f"before {name}"
+            if key not in replay or before not in replay or self.left[key].shape != replay[key].shape:
+                yield self._made("statistics", name, "", self.left[key].shape, None, LIMIT, "it is not updated")
+                continue
+            expected, note = _expected(name, relations, self.left[key], self.left[before], replay[before])
+            floor, reason = self._floor(self._path_of(name), "floors")
+            error, limit = relative(expected, replay[key]), max(LIMIT_OF_ONE, floor)
+            note = "; ".join(filter(None, [note, reason]))
+            yield self._made("statistics", name, "", self.left[key].shape, error, limit, note)
+
+    def _single_statistics(self) -> Iterator[Comparison]:
+        """In float32, after one pass: those of modules that run once."""
+        relations = [held.relations for held in self.scenes]
+        exact = self.exact[1]
+        again = self.pair._called_again(f"{self.size} {self.mode}")
+        for key in [name for name in self.left if name.startswith("statistic ")]:
+            name = key.removeprefix("statistic ")
+            before = f"before {name}"
+            if exact is None or name in again or before not in self.left or key not in self.right:
+                continue
+            expected, note = _expected(name, relations, self.left[key], self.left[before], self.right[before])
+            error = relative(expected, self.right[key])
+            coarse = self._coarse(self._path_of(name), "float32_floors")
+            limit = max(NOISE * max(relative(exact[key], self.right[key]), LEAST_NOISE), coarse[0])
+            yield self._made("statistics", name, "", self.left[key].shape, error, limit, note)
+
+    # --- gradients -----------------------------------------------------------------------------------
+
+    def _gradients(self, check: str, right: Any) -> Iterator[Comparison]:
+        """Of every parameter and input; in a replay also of what every node returned."""
+        alone = check == "gradient replay"
+        total = sum(limit for held in self.scenes for limit, _ in held.gradient_floors.values())
+        reasons = {reason for held in self.scenes for _, reason in held.gradient_floors.values()}
+        if alone:
+            for part in self.scenes[0].parts:
+                for index, shape in enumerate(part.shapes):
+                    name = f"gradient node {part.key}:{index}"
+                    if name in self.left:
+                        readers = self._readers().get(self._tensor(f"node {part.key}:{index}"), [])
+                        floor = sum(self._floor(reader.path, "gradient_floors")[0] for reader in readers)
+                        # What flows back to a node may cancel out.
+                        scale = max((self._gradient_norm(reader) for reader in readers), default=0.0)
+                        yield self._gradient(check, part.path, part.what, name, shape, scale, floor, "", right)
+            wanted = [(f"gradient {name}", name) for name in self.pair.trainable]
+        else:
+            wanted = [(f"gradient {name}", name) for name in self.pair.trainable]
+            wanted += [(f"gradient input {name}", f"input {name}") for name in self.pair.first.about["inputs"]]
+        scales = self._scales()
+        for name, subject in wanted:
+            if name in self.left or name in right:
+                shape = (self.left if name in self.left else right)[name].shape
+                path = self._path_of(subject)
+                floor = self._floor(path, "gradient_floors")[0] if alone else total
+                note = "; ".join(sorted(reasons)) if floor and not alone else ""
+                yield self._gradient(check, subject, "", name, shape, scales.get(path, 0.0), floor, note, right)
+
+    def _single_gradients(self) -> Iterator[Comparison]:
+        """In float32, beside float32's own noise: reported, and no verdict."""
+        for name in self.pair.trainable:
+            key = f"gradient {name}"
+            held = [self.left, self.right, *self.exact]
+            if all(arrays is not None and key in arrays for arrays in held):
+                one, other, *exact = (arrays[key] for arrays in held if arrays is not None)
+                noise = max(relative(best, own) for best, own in zip(exact, (one, other), strict=True))
+                error = relative(one, other)
+                note = "of float32's noise in train mode; no verdict"
+                made = self._made("gradients", name, "", one.shape, error, noise, note)
+                yield replace(made, ok=True, gates=False)
+
+    def _gradient(
+        self,
+        check: str,
+        subject: str,
+        what: str,
+        name: str,
+        shape: tuple[int, ...],
+        scale: float,
+        floor: float,
+        note: str,
+        right: Any,
+    ) -> Comparison:
+        one, other = self.left.get(name), right.get(name)
+        if one is None or other is None:
+            # Where nothing flows back, one backend may have zeros and the other nothing.
+            there = one if other is None else other
+            vanished = there is not None and not np.any(there)
+            titles = (self.pair.first.backend, self.pair.second.backend)
+            lacking = titles[0] if one is None else titles[1]
+            error = 0.0 if vanished else None
+            return self._made(check, subject, what, shape, error, GRADIENT_LIMIT, f"{lacking} has no gradient")
+        if one.shape != other.shape:
+            return self._made(check, subject, what, shape, None, GRADIENT_LIMIT, "the gradients' shapes differ")
+        error = relative(one, other, VANISHED * scale)
+        return self._made(check, subject, what, shape, error, max(GRADIENT_LIMIT, floor), note)
+
+    def _scales(self) -> dict[str, float]:
+        """The largest norm of the gradients of each node's parameters."""
+        found: dict[str, float] = {}
+        for name in self.pair.trainable:
+            if f"gradient {name}" in self.left:
+                path = self._path_of(name)
+                norm = _norm(np.asarray(self.left[f"gradient {name}"], "float64").ravel())
+                found[path] = max(found.get(path, 0.0), norm)
+        return found
+
+    # --- where things stand --------------------------------------------------------------------------
+
+    def _path_of(self, name: str) -> str:
+        """The node of a tensor of the state."""
+        return name.partition("#")[0].rpartition(".")[0]
+
+    def _upstream(self) -> dict[str, frozenset[str]]:
+        """The nodes that each node depends on, itself and what a block holds included."""
+        found: dict[str, frozenset[str]] = {"": frozenset()}
+        for part in self.scenes[0].parts:
+            inner = [held for path, held in found.items() if path.startswith(f"{part.path}.")] if part.arguments else []
+            found[part.path] = frozenset({part.path}).union(
+                *(found.get(path, frozenset()) for path in part.sources), *inner
+            )
+        return found
+
+    def _readers(self) -> dict[int | None, list[Part]]:
+        """What reads each tensor; what a block returns is the tensor of a node inside it."""
+        if self.readers is None:
+            self.readers = {}
+            parts = {part.path: part for part in self.scenes[0].parts}
+            for part in parts.values():
+                for source in filter(None, part.sources):
+                    held = parts.get(source)
+                    for name in held.names if held else ():
+                        self.readers.setdefault(self._tensor(f"node {name}"), []).append(part)
+        return self.readers
+
+    def _tensor(self, name: str) -> int | None:
+        """Which tensor of the recording has a name."""
+        return self.left.index[name][2] if name in self.left else None
+
+    def _gradient_norm(self, part: Part) -> float:
+        """The largest norm of the gradients of what a part returned."""
+        held = [self.left.get(f"gradient node {name}") for name in part.names]
+        return max((_norm(np.asarray(array, "float64").ravel()) for array in held if array is not None), default=0.0)
+
+    def _floor(self, path: str, kind: str) -> tuple[float, str]:
+        """What both backends declare of one node."""
+        found = [getattr(held, kind)[path] for held in self.scenes if path in getattr(held, kind)]
+        return sum(limit for limit, _ in found), "; ".join(reason for _, reason in found)
+
+    def _coarse(self, path: str, kind: str) -> tuple[float, str]:
+        """What they declare of all nodes above one, itself included."""
+        found = {above: self._floor(above, kind) for above in self.above.get(path, ())}
+        held = {above: coarse for above, coarse in found.items() if coarse[0]}
+        if not held:
+            return 0.0, ""
+        first = next(iter(sorted(held)))
+        more = f" and {len(held) - 1} more" if len(held) > 1 else ""
+        return sum(limit for limit, _ in held.values()), f"floor: {first}{more}: {held[first][1]}"
+
+    def _made(
+        self,
+        check: str,
+        subject: str,
+        what: str,
+        shape: tuple[int, ...],
+        error: float | None,
+        limit: float,
+        note: str = "",
+    ) -> Comparison:
+        ok = error is not None and error <= limit
+        return Comparison(check, self.size, self.mode, self.dtype, subject, what, shape, error, limit, ok, note)
+
+
+def _shown(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else "×".join(map(str, shape)) or "a number"

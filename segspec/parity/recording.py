@@ -1,0 +1,284 @@
+"""What one backend computed of one network, pass by pass: made by its process, kept in a file, read from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segspec.algebra.symbols import whole
+from segspec.backends import probe
+from segspec.backends.arrays import Reading, Writing
+from segspec.graph.instances import at_size, resolve
+from segspec.graph.model import Graph
+from segspec.parity.plan import Size, path_of
+from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
+from segspec.parity.scene import Scene, scene
+from segspec.render import Backend, marks, render
+from segspec.weights import seeded
+from segspec.weights.state import entries, placement
+
+MODES = ("eval", "train")
+DTYPES = ("float64", "float32")
+OPTIMIZERS = {
+    # Numbers that float32 holds exactly: Paddle's momentum optimiser keeps them so.
+    "sgd": {"lr": 2**-7, "momentum": 0.875, "weight_decay": 2**-10},
+    "adam": {"lr": 2**-10},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is recorded of a network: at which sizes, how many images at a time, how many steps of an optimiser.
+
+    Steps of an optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
+    """
+
+    sizes: tuple[Size, ...]
+    batch: int
+    steps: int
+    training_size: Size
+    dtypes: tuple[str, ...] = DTYPES
+
+    def passes(self) -> Iterator[tuple[str, Size, str, str]]:
+        """The id, size, mode and dtype of every forward pass, in the order in which they are run."""
+        for dtype in self.dtypes:
+            for size in self.sizes:
+                for mode in MODES:
+                    yield name_of(size, mode, dtype), size, mode, dtype
+
+
+def name_of(size: Size, mode: str, dtype: str) -> str:
+    """What a pass is called."""
+    return f"{size[0]}x{size[1]} {mode} {dtype}"
+
+
+@dataclass
+class Recording:
+    """What one backend computed. ``passes`` holds the arrays of each, or why there are none."""
+
+    about: dict[str, Any]
+    plan: Plan
+    scenes: dict[str, Scene]
+    passes: dict[str, Reading | str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+    seconds: float = 0.0
+    """How long the framework itself ran."""
+
+    @property
+    def backend(self) -> str:
+        """The backend's title."""
+        return str(self.about["title"])
+
+    def arrays(self, name: str) -> Reading | None:
+        """The arrays of a pass, None if it failed or was not asked for."""
+        found = self.passes.get(name)
+        return found if isinstance(found, Reading) else None
+
+    def failures(self) -> dict[str, str]:
+        """Why passes failed; under an empty name why none could be run."""
+        return {name: found for name, found in self.passes.items() if isinstance(found, str)}
+
+
+# --- made by a backend's process ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """One network to record: its ``source`` is the module's text, where it is not what would be generated."""
+
+    graph: Graph
+    backend: Backend
+    plan: Plan
+    source: str = ""
+
+
+def record(
+    tasks: Sequence[Task],
+    folder: Path,
+    given: Sequence[Recording] = (),
+    *,
+    python: str = "",
+    timeout: float = TIMEOUT,
+    tell: Tell | None = None,
+) -> list[Recording]:
+    """Run networks in one process of their backend, their files in a folder; the recordings read them there.
+
+    ``given`` are recordings of another backend: nodes are then replayed on what that one's computed.
+    """
+    (name,) = {task.backend.name for task in tasks}
+    beside = folder / name
+    others: Sequence[Recording | None] = given or [None] * len(tasks)
+    modules = []
+    for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
+        own = beside / f"m{index}"
+        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source))
+    outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
+    return [_collected(task, beside / f"m{index}", outcome) for index, task in enumerate(tasks)]
+
+
+def module(
+    graph: Graph, backend: Backend, folder: Path, asked: Sequence[Mapping[str, Any]], source: str = ""
+) -> dict[str, Any]:
+    """What a backend's process is told of one module and the passes asked of it; its files are in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "module.py").write_text(source or render(graph, backend), encoding="utf-8")
+    held = entries(graph)
+    state = [
+        {**placed, "statistic": entry.statistic, "scale": seeded.unit(entry)}
+        for placed, entry in zip(placement(graph, backend), held, strict=True)
+    ]
+    return {
+        "name": folder.name,
+        "title": graph.name,
+        "source": f"{folder.name}/module.py",
+        "marks": marks(graph, backend),
+        "weights": arrays_in(folder / "weights.bin", ((entry.name, seeded.weight(entry)) for entry in held)),
+        "state": state,
+        "passes": list(asked),
+    }
+
+
+def arrays_in(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
+    """Write named arrays to a file, and say where they are."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        write = Writing(file)
+        for name, array in arrays:
+            write(name, array)
+    return {"file": str(path.resolve()), "index": write.index}
+
+
+def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
+    """The scene of each size and mode."""
+    wanted = {(size, mode) for size in plan.sizes for mode in MODES}
+    if plan.steps:
+        wanted.add((plan.training_size, "train"))
+    return {
+        f"{size[0]}x{size[1]} {mode}": scene(graph, backend, size, plan.batch, train=mode == "train")
+        for size, mode in sorted(wanted)
+    }
+
+
+def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[str, Any]]:
+    """The passes in the order in which they run: all float64 first, so that a network of each dtype is built once."""
+    graph, plan, own = task.graph, task.plan, scenes(task.graph, task.backend, task.plan)
+    inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
+    if given is None or given.arrays("calibrate") is None:
+        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
+    else:
+        yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
+    forward = list(_forward(plan, inputs, given, own))
+    yield from (asked for asked in forward if asked["dtype"] == "float64")
+    yield from _training(graph, plan, folder)
+    yield from (asked for asked in forward if asked["dtype"] == "float32")
+
+
+def _forward(
+    plan: Plan, inputs: Mapping[Size, Any], given: Recording | None, own: Mapping[str, Scene]
+) -> Iterator[dict[str, Any]]:
+    for name, size, mode, dtype in plan.passes():
+        asked: dict[str, Any] = {
+            "id": name,
+            "do": "forward",
+            "dtype": dtype,
+            "mode": mode,
+            "inputs": inputs[size],
+            "gradients": mode == "train" and (dtype == "float64" or size == plan.sizes[0]),
+            "given": None,
+            "coarse": None,
+        }
+        if dtype == "float32" or given is None or given.arrays(name) is None:
+            yield asked
+            continue
+        here = f"{size[0]}x{size[1]} {mode}"
+        coarse = [
+            part.key for held in (own, given.scenes) for part in held[here].parts if part.path in held[here].floors
+        ]
+        if coarse:
+            yield {**asked, "id": f"{name} as it is", "gradients": False}
+            yield {**asked, "given": _source(given, name), "coarse": coarse}
+        else:
+            yield asked
+        yield {**asked, "id": f"{name} replay", "given": _source(given, name)}
+
+
+def _training(graph: Graph, plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:
+    """The steps of each optimiser, where they are least coarse."""
+    if not any(entry.trainable for entry in entries(graph)):
+        return
+    batches = [_inputs(graph, plan.training_size, plan.batch, folder, step) for step in range(plan.steps)]
+    weights = [output.loss_weight for output in graph.root.outputs]
+    for optimizer, settings in OPTIMIZERS.items():
+        yield {
+            "id": optimizer,
+            "do": "training",
+            "dtype": "float64",
+            "optimizer": optimizer,
+            "settings": settings,
+            "batches": batches,
+            "loss_weights": weights,
+        }
+
+
+def _source(given: Recording, name: str) -> dict[str, Any]:
+    held = given.passes[name]
+    assert isinstance(held, Reading)
+    return {"file": held.file, "index": dict(held.index)}
+
+
+def _inputs(graph: Graph, size: Size, batch: int, folder: Path, step: int | None = None) -> dict[str, Any]:
+    values = at_size(graph, *size, batch)
+    shapes = {item.name: tuple(map(whole, resolve(item.shape, values))) for item in graph.root.inputs}
+    suffix = "" if step is None else f" {step}"
+    drawn = ((name, seeded.image(f"{name}{suffix}", shape)) for name, shape in shapes.items())
+    return arrays_in(folder / f"inputs-{size[0]}x{size[1]}{suffix.replace(' ', '-')}.bin", drawn)
+
+
+def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
+    """The recording of one module that a process has run."""
+    made = Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan))
+    made.environment = outcome.environment
+    for asked, result in outcome.modules[folder.name].items():
+        made.seconds += result.get("seconds", 0.0)
+        made.passes[asked] = result.get("failure") or Reading(f"{folder}.bin", result["index"])
+    return made
+
+
+def about(task: Task) -> dict[str, Any]:
+    """What a recording says of its network and its backend."""
+    graph, backend = task.graph, task.backend
+    text = task.source or render(graph, backend)
+    written = text.splitlines()
+    return {
+        "spec": graph.name,
+        "digest": graph.definition.file.digest(),
+        "preset": graph.preset,
+        "settings": dict(graph.settings),
+        "backend": backend.name,
+        "title": backend.title,
+        "state": [
+            {
+                "name": entry.name,
+                "kind": "statistic" if entry.statistic else "trainable" if entry.trainable else "given",
+            }
+            for entry in entries(graph)
+        ],
+        "outputs": [
+            {
+                "name": output.name,
+                "training": output.training,
+                "path": path_of(graph.root, output.tensor),
+                "index": output.tensor.output,
+            }
+            for output in graph.root.outputs
+        ],
+        "inputs": [item.name for item in graph.root.inputs],
+        "lines": {
+            f"{holder}.{node}": [[number, written[number - 1].strip()] for number in numbers]
+            for (holder, node), numbers in probe.lines(text, marks(graph, backend)).items()
+        },
+    }
