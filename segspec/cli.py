@@ -121,13 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps of each optimiser (default: 2; 0 leaves training out)",
     )
-    verify.add_argument(
-        "--python",
-        action="append",
-        default=[],
-        metavar="BACKEND=PATH",
-        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
-    )
+    _python(verify)
     verify.add_argument(
         "--timeout",
         type=_positive,
@@ -200,6 +194,16 @@ def _backends(parser: argparse.ArgumentParser) -> None:
         "--exact-running-stats",
         action="store_true",
         help="where a framework's layer updates running statistics otherwise, write one that follows PyTorch's rule",
+    )
+
+
+def _python(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
     )
 
 

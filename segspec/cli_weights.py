@@ -16,6 +16,7 @@ from segspec import cli
 from segspec.errors import fail
 
 if TYPE_CHECKING:
+    from segspec.render.backend import Backend
     from segspec.weights.fit import Fitted
     from segspec.weights.tensors import Checkpoint
 
@@ -52,6 +53,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     convert.add_argument("--to", default="", metavar="F", dest="kind", help="the format of TARGET")
     _allow(convert)
+    convert.add_argument(
+        "--verify", action="store_true", help="then run both files on the same images; exit 1 if they differ"
+    )
+    cli._python(convert)
     cli._bindings(convert)
 
     inspect = command("inspect", _inspect, "list the tensors of a file, with their shapes, types and statistics")
@@ -127,10 +132,31 @@ def _convert(options: argparse.Namespace) -> int:
     found = _fitted(options, checkpoint, options.named_by, options.published)
     if strange := strange_numbers(checkpoint, found.keys):
         _note([f"not all numbers are finite in {grouped(strange, found.keys)}"])
+    chosen = None
+    if options.verify:
+        from segspec.parity import files
+
+        python = cli._interpreters(options)
+        own = formats.format_of(options.named_by) if options.named_by else checkpoint.format
+        chosen = files.sides(found.graph, [own, kind], python)
     with _progress(options.target.name, found) as advance:
         write(found, options.target, kind, advance, checkpoint.release)
     print(options.target)
-    return cli.FINE
+    return _verified(options, found, kind, chosen) if chosen else cli.FINE
+
+
+def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tuple[Backend, Backend]) -> int:
+    """Run what was read and what was written, and print how they compare."""
+    from segspec.parity import files, report
+    from segspec.weights import formats
+    from segspec.weights.fit import Fit
+
+    written = Fit(found.graph, formats.read(options.target), formats.backend_of(kind), found.left).fitted()
+    sides = [files.Side(held, backend) for held, backend in zip((found, written), chosen, strict=True)]
+    result = files.verify(sides[0], sides[1], python=cli._interpreters(options), tell=report.progress)
+    report.progress("")
+    print(report.as_text([result]))
+    return cli.FINE if result.ok else cli.DIFFERENT
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
 from segspec.render import Backend, marks, render
 from segspec.weights import seeded
-from segspec.weights.state import entries, placement
+from segspec.weights.state import Entry, entries, placement
 
 MODES = ("eval", "train")
 DTYPES = ("float64", "float32")
@@ -28,6 +28,10 @@ OPTIMIZERS = {
     "sgd": {"lr": 2**-7, "momentum": 0.875, "weight_decay": 2**-10},
     "adam": {"lr": 2**-10},
 }
+
+
+Weights = Callable[[Entry], np.ndarray]
+"""What gives a network each of its tensors, in canonical layout."""
 
 
 @dataclass(frozen=True)
@@ -88,12 +92,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class Task:
-    """One network to record: its ``source`` is the module's text, where it is not what would be generated."""
+    """One network to record: its ``source`` is the module's text, where it is not what would be generated.
+
+    Its ``weights`` are seeded by name, unless others are given, whose statistics then stay as they are.
+    """
 
     graph: Graph
     backend: Backend
     plan: Plan
     source: str = ""
+    weights: Weights = seeded.weight
 
 
 def record(
@@ -115,13 +123,18 @@ def record(
     modules = []
     for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
         own = beside / f"m{index}"
-        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source))
+        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source, task.weights))
     outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
     return [_collected(task, beside / f"m{index}", outcome) for index, task in enumerate(tasks)]
 
 
 def module(
-    graph: Graph, backend: Backend, folder: Path, asked: Sequence[Mapping[str, Any]], source: str = ""
+    graph: Graph,
+    backend: Backend,
+    folder: Path,
+    asked: Sequence[Mapping[str, Any]],
+    source: str = "",
+    weights: Weights = seeded.weight,
 ) -> dict[str, Any]:
     """What a backend's process is told of one module and the passes asked of it; its files are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -136,7 +149,7 @@ def module(
         "title": graph.name,
         "source": f"{folder.name}/module.py",
         "marks": marks(graph, backend),
-        "weights": arrays_in(folder / "weights.bin", ((entry.name, seeded.weight(entry)) for entry in held)),
+        "weights": arrays_in(folder / "weights.bin", ((entry.name, weights(entry)) for entry in held)),
         "state": state,
         "passes": list(asked),
     }
@@ -167,7 +180,9 @@ def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[s
     """The passes in the order in which they run: all float64 first, so that a network of each dtype is built once."""
     graph, plan, own = task.graph, task.plan, scenes(task.graph, task.backend, task.plan)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
-    if given is None or given.arrays("calibrate") is None:
+    if task.weights is not seeded.weight:
+        yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
+    elif given is None or given.arrays("calibrate") is None:
         yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
     else:
         yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
