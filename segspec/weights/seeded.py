@@ -33,7 +33,7 @@ def weight(entry: Entry) -> np.ndarray:
     draw, gain = generator(entry.name), GAIN if entry.normalised else 1
     if len(entry.shape) > 1:
         fan_in = math.prod(entry.shape[1:])
-        values = draw.standard_normal(entry.shape, dtype=np.float32)
+        values: np.ndarray = draw.standard_normal(entry.shape, dtype=np.float32)
         if fan_in <= FEW:
             values += np.copysign(np.float32(0.5), values)
         values *= gain * math.sqrt(2 / fan_in)
