@@ -10,12 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from segspec.cli import main
 from segspec.errors import SpecError
 from segspec.spec.load import load
+from segspec.weights import formats
 from segspec.weights.published import Published, recognise
 from segspec.weights.state import entries
+from segspec.weights.tensors import of_array
 
 FILES = sorted((Path(__file__).parent / "keys").glob("*.txt"))
 PRESETS = {
@@ -363,3 +367,59 @@ def test_tensors_that_the_network_does_not_have(recognised: Any, rest: str, mess
 )
 def test_blocks_that_bring_no_rules(recognised: Any, within: str, message: str) -> None:
     assert message in refusal(recognised, f"    rules:\n      body: {within}\n      head: fc\n", file())
+
+
+def written(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
+    """The small network's published tensors, drawn and written as ``theirs.pth``."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        key: draw.standard_normal(shape).astype(np.float32) if shape else np.array(7, np.int64)
+        for key, shape in shapes.items()
+    }
+    tensors = {key: of_array(key, array) for key, array in arrays.items()}
+    formats.write(folder / "theirs.pth", "archive", tensors, {})
+    return arrays
+
+
+def test_convert(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    rest = RULES + "    zeros: fc.bias\n    ignore: aux\n"
+    recognised(rest, file())
+    arrays = written(tmp_path, file("head.bias", **{"aux.weight": (3,)}))
+    for target in ("own.pdparams", "own.safetensors"):
+        assert main(["weights", "convert", "net.yaml", "theirs.pth", target]) == 0
+        said = capsys.readouterr().err
+        assert "note: theirs.pth is read as a checkpoint, for net" in said
+        assert "note: not used: aux.weight" in said
+        assert "note: zero, as it is not in the published network: fc.bias" in said
+        found = {key: tensor.read() for key, tensor in formats.read(Path(target)).tensors.items()}
+        assert np.array_equal(found["encoder.conv0.weight"], arrays["body.stack.0.weight"][:, ::-1])
+        assert np.array_equal(found["encoder.conv1.weight"], arrays["body.stack.2.weight"])
+        variance = found["encoder.bn1._variance" if target.endswith("pdparams") else "encoder.bn1.running_var"]
+        assert np.array_equal(variance, arrays["body.stack.3.running_var"])
+        assert np.array_equal(found["fc.bias"], np.zeros(2, np.float32))
+
+
+def test_convert_refuses_what_is_none_of_them(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recognised(RULES, file())
+    written(tmp_path, file("body.stack.2.weight", **{"head.weight": (2, 4, 3, 3)}))
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams"]) == 2
+    said = capsys.readouterr().err
+    assert "theirs.pth: error[checkpoint]: it lacks encoder.conv1.weight of net" in said
+    assert "head.weight is 2×4×3×3 and should be 2×4×1×1" in said
+    assert not (tmp_path / "own.pdparams").exists()
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams", "--checkpoint", "their"]) == 2
+    assert "did you mean 'theirs'?" in capsys.readouterr().err
+
+
+def test_convert_refuses_whole_numbers(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recognised(RULES, file())
+    tensors = {key: of_array(key, np.zeros(shape, np.int64)) for key, shape in file().items()}
+    formats.write(tmp_path / "theirs.pth", "archive", tensors, {})
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams"]) == 2
+    assert (
+        "theirs.pth: error[checkpoint]: these tensors are of whole numbers: body.stack.0.weight"
+        in capsys.readouterr().err
+    )
