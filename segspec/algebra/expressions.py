@@ -191,20 +191,29 @@ class Pattern(Template):
         held = [part.names for part in self._expressions() if not _is_slot(part, known)]
         return frozenset().union(*held)
 
+    def fill(self, scope: Scope) -> str:
+        """The word, with its slots as they are and every other brace replaced by its value's text."""
+        return "".join(part if isinstance(part, str) else f"{{{part.text}}}" for part in self._filled(scope))
+
     def regex(self, scope: Scope) -> str:
         """A regular expression for what it matches, with a group for each slot."""
-        found, text = set(), ""
-        for part in self._parts:
+        found: set[str] = set()
+        text = ""
+        for part in self._filled(scope):
             if isinstance(part, str):
                 text += re.escape(part)
-            elif not _is_slot(part, scope.names):
-                text += re.escape(_word(part, part.evaluate(scope)))
-            elif part.text in found:
-                text += f"(?P={part.text})"
             else:
-                text += f"(?P<{part.text}>[0-9]+)"
+                text += f"(?P={part.text})" if part.text in found else f"(?P<{part.text}>[0-9]{{1,9}})"
                 found.add(part.text)
         return text
+
+    def _filled(self, scope: Scope) -> Iterator[str | Expression]:
+        """Its text, and its slots as expressions."""
+        for part in self._parts:
+            if isinstance(part, str) or _is_slot(part, scope.names):
+                yield part
+            else:
+                yield _word(part, part.evaluate(scope))
 
     def _expressions(self) -> list[Expression]:
         return [part for part in self._parts if isinstance(part, Expression)]

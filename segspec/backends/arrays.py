@@ -1,17 +1,43 @@
-"""Arrays in a file, one after another, and an index that says where each lies: how processes exchange them."""
+"""Arrays in a file, one after another, and an index that says where each lies: how processes exchange them.
+
+Of a large array that is only to be compared, a count sketch stands for it (Charikar, Chen, Farach-Colton: Finding
+Frequent Items in Data Streams, 2002): 256 sums of its values with random signs. It is linear, and the distance of
+two sketches is that of the arrays, give or take a tenth.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, BinaryIO
 
 import numpy as np
 
+SMALL = 4096
+"""An array of no more elements is kept as it is."""
+SUMS = 256
+CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What comparing needs of an array: its shape, its L2 norm, and its values, or their sketch if they are many."""
+
+    shape: tuple[int, ...]
+    norm: float
+    values: np.ndarray
+
 
 class Reading(Mapping[str, np.ndarray]):
-    """Arrays in a file, by name, read where they lie: ``index`` has each one's dtype, shape and offset."""
+    """Arrays in a file, by name, read where they lie.
+
+    ``index`` has each one's dtype, its shape, the offset of its values (None where they are not kept), the offset
+    of its sketch (None where it has none), and its norm.
+    """
 
     def __init__(self, file: str, index: Mapping[str, Any]) -> None:
         self.file = file
@@ -19,7 +45,9 @@ class Reading(Mapping[str, np.ndarray]):
         self.held = np.memmap(file, mode="r") if os.path.getsize(file) else np.empty(0, "uint8")
 
     def __getitem__(self, name: str) -> np.ndarray:
-        dtype, shape, offset = self.index[name]
+        dtype, shape, offset, _, _ = self.index[name]
+        if offset is None:
+            raise KeyError(f"of {name} only a sketch is kept")
         found: np.ndarray = np.ndarray(tuple(shape), dtype, self.held, offset)
         return found
 
@@ -29,30 +57,89 @@ class Reading(Mapping[str, np.ndarray]):
     def __len__(self) -> int:
         return len(self.index)
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.index
+
+    def digest(self, name: str) -> Digest | None:
+        """What comparing needs of an array; None if there is none."""
+        if name not in self.index:
+            return None
+        _, shape, _, sketched, norm = self.index[name]
+        if sketched is None:
+            return Digest(tuple(shape), norm, np.asarray(self[name], "float64").ravel())
+        return Digest(tuple(shape), norm, np.ndarray((SUMS,), "float64", self.held, sketched))
+
+    def identity(self, name: str) -> int | None:
+        """What the names of one and the same array have in common."""
+        entry = self.index.get(name)
+        return None if entry is None else entry[2] if entry[3] is None else entry[3]
+
 
 class Writing:
-    """Appends arrays to a file; ``index`` says where they are."""
+    """Appends arrays to a file; ``index`` says where they are. With ``whole``, the values of all are kept."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, *, whole: bool = False) -> None:
         self.file = file
+        self.whole = whole
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
         self.seconds = 0.0  # spent on writing
 
-    def __call__(self, name: str, array: np.ndarray, source: Any = None) -> None:
+    def __call__(self, name: str, array: np.ndarray, source: Any = None, *, whole: bool | None = None) -> None:
         """Append an array; one of a ``source`` that is written already is not written twice."""
         if source is not None and self.has(source):
             self.index[name] = self.known[id(source)][0]
             return
         began = time.perf_counter()
         held = np.ascontiguousarray(array)
-        self.index[name] = [held.dtype.str, list(array.shape), self.file.tell()]
-        self.file.write(held.data.cast("B") if held.size else b"")
-        self.file.write(bytes(-self.file.tell() % 16))  # where the next one begins, any dtype may
+        small = held.size <= SMALL
+        keep = small or (self.whole if whole is None else whole)
+        sums, norm = (None, _norm(held)) if small else sketch(held)
+        self.index[name] = [
+            held.dtype.str,
+            list(array.shape),
+            self._append(held) if keep else None,
+            None if sums is None else self._append(sums),
+            norm,
+        ]
         if source is not None:
             self.known[id(source)] = (self.index[name], source)
         self.seconds += time.perf_counter() - began
 
+    def _append(self, array: np.ndarray) -> int:
+        place = self.file.tell()
+        self.file.write(array.data.cast("B") if array.size else b"")
+        self.file.write(bytes(-self.file.tell() % 16 or 16))  # where the next one begins, any dtype may
+        return place
+
     def has(self, source: Any) -> bool:
         """Whether an array of this source is written."""
         return id(source) in self.known
+
+
+def sketch(array: np.ndarray) -> tuple[np.ndarray, float]:
+    """The count sketch of an array, and its norm."""
+    values = array.ravel()
+    sums = np.zeros(SUMS)
+    squared = 0.0
+    signs = _signs()
+    for index, start in enumerate(range(0, values.size, CHUNK)):
+        part = values[start : start + CHUNK].astype("float64", copy=False)
+        squared += float(np.dot(part, part))
+        # Each chunk has signs of its own, from another place in one table of them.
+        shift = (index * 7919) % CHUNK
+        signed = part * signs[shift : shift + part.size]
+        whole = part.size - part.size % SUMS
+        sums += signed[:whole].reshape(-1, SUMS).sum(0)
+        sums[: part.size - whole] += signed[whole:]
+    return sums, math.sqrt(squared)
+
+
+@lru_cache(maxsize=1)
+def _signs() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 2, 2 * CHUNK) * 2.0 - 1.0
+
+
+def _norm(array: np.ndarray) -> float:
+    values = array.ravel().astype("float64", copy=False)
+    return math.sqrt(float(np.dot(values, values))) if values.size else 0.0

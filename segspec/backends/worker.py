@@ -312,7 +312,7 @@ class Session:
             self._call(asked, train=False)
         for names in self.statistics.values():
             for name in names:
-                write(f"statistic {name}", self.weights[name])
+                write(f"statistic {name}", self.weights[name], whole=True)
 
     def keep(self, asked: dict[str, Any], write: Writing) -> None:
         """Record the statistics that were given."""
@@ -395,7 +395,7 @@ class Session:
     def _gradient(self, name: str, tensor: Any, write: Writing, entry: dict[str, Any] | None = None) -> None:
         found = self.framework.gradient(tensor)
         if found is not None:
-            write(f"gradient {name}", _laid(found, entry) if entry else found)
+            write(f"gradient {name}", _laid(found, entry) if entry else found, whole=False)
 
     def _watching(self, recorder: Recorder, *, train: bool) -> _Watching:
         """Have elements of sequences, and in train mode layers with statistics, tell the recorder what they do."""
@@ -493,7 +493,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
             if session is None:
                 break
             tell(events, module=name, run=asked["id"])
-            write = Writing(file)
+            write = Writing(file, whole=asked.get("whole", False))
             began = time.perf_counter()
             try:
                 session.run(asked, write)

@@ -9,18 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from segspec.backends.arrays import Reading
+from segspec.backends.arrays import Digest, Reading
 from segspec.parity.recording import MODES, OPTIMIZERS, Recording, name_of
 from segspec.parity.scene import Part, Relation, Scene
+from segspec.parity.sizes import LIMIT
 
-LIMIT = 1e-10
-"""The largest error of a node in float64, however deep it lies."""
 LIMIT_OF_ONE = 1e-12
-"""That of a single op on equal inputs, and of each op more on the way to a node."""
+"""The largest error of a single op on equal inputs, and what each op more on the way to a node may add, up to LIMIT."""
 GRADIENT_LIMIT = 1e-8
 NOISE = 16
 """How many times the quieter backend's float32 noise two backends may be apart."""
@@ -60,18 +58,12 @@ def compare(first: Recording, second: Recording) -> list[Comparison]:
     return list(_Pair(first, second).comparisons())
 
 
-def relative(reference: np.ndarray, other: np.ndarray, scale: float = 0.0) -> float:
+def apart(one: Digest, other: Digest, scale: float = 0.0) -> float:
     """The relative L2 error: ‖a − b‖ / ‖a‖, or / ``scale`` if that is larger; infinite where either is not finite."""
-    a, b = np.asarray(reference, "float64").ravel(), np.asarray(other, "float64").ravel()
-    difference = a - b
-    norm, distance = max(_norm(a), scale), _norm(difference)
-    if not math.isfinite(distance) or not math.isfinite(norm):
+    norm, distance = max(one.norm, scale), float(np.linalg.norm(one.values - other.values))
+    if not (math.isfinite(distance) and math.isfinite(norm) and math.isfinite(other.norm)):
         return math.inf
     return distance / norm if norm else (0.0 if distance == 0 else math.inf)
-
-
-def _norm(values: np.ndarray) -> float:
-    return math.sqrt(float(np.dot(values, values))) if values.size else 0.0
 
 
 class _Pair:
@@ -102,21 +94,23 @@ class _Pair:
         coarse = [
             item for held in (self.first, self.second) for item in held.scenes[f"{size} train"].gradient_floors.values()
         ]
+        coarse = [item for item in coarse if item[0] > LIMIT]
         floor, reasons = sum(limit for limit, _ in coarse), "; ".join(sorted({reason for _, reason in coarse}))
         relations = [recording.scenes[f"{size} train"].relations for recording in (self.first, self.second)]
-        start: Mapping[str, np.ndarray] = self.first.arrays("calibrate") or {}
+        start = self.first.arrays("calibrate")
         shared = self._called_again(f"{size} train")
         for step in range(self.plan.steps):
             keys = {"loss": f"step {step} loss", **{name: f"step {step} parameter {name}" for name in self.trainable}}
             for name, key in keys.items():
-                yield self._step(optimizer, size, step, name, left[key], right[key], floor, reasons)
+                yield self._step(optimizer, size, step, name, left.digest(key), right.digest(key), floor, reasons)
             for name in (entry["name"] for entry in self.first.about["state"] if entry["kind"] == "statistic"):
                 key = f"step {step} statistic {name}"
-                before = start.get(f"statistic {name}")
-                if key in left and key in right and before is not None and name not in shared:
-                    expected, note = _expected(name, relations, left[key], before, before)
+                before = start.digest(f"statistic {name}") if start else None
+                value, other = left.digest(key), right.digest(key)
+                if before and value and other and name not in shared:
+                    expected, note = _expected(name, relations, value, before, before)
                     note = "; ".join(filter(None, [note, reasons]))
-                    yield self._step(optimizer, size, step, name, expected, right[key], floor, note)
+                    yield self._step(optimizer, size, step, name, expected, other, floor, note)
 
     def _step(
         self,
@@ -124,15 +118,17 @@ class _Pair:
         size: str,
         step: int,
         name: str,
-        left: np.ndarray,
-        right: np.ndarray,
+        left: Digest | None,
+        right: Digest | None,
         floor: float,
         note: str,
     ) -> Comparison:
-        error, limit = relative(left, right), max(GRADIENT_LIMIT, floor)
+        assert left
+        assert right
+        error, limit = apart(left, right), max(GRADIENT_LIMIT, floor)
         subject = f"{name} after step {step + 1}"
         # Steps amplify what is coarse, by how much nobody knows: then the replays judge, and this is reported.
-        gates = floor <= LIMIT
+        gates = not floor
         ok = error <= limit or not gates
         return Comparison(optimizer, size, "train", "float64", subject, "", left.shape, error, limit, ok, note, gates)
 
@@ -143,18 +139,15 @@ class _Pair:
 
 
 def _expected(
-    name: str,
-    relations: list[Mapping[str, Relation]],
-    value: np.ndarray,
-    before: np.ndarray,
-    own_before: np.ndarray,
-) -> tuple[np.ndarray, str]:
+    name: str, relations: list[Mapping[str, Relation]], value: Digest, before: Digest, own_before: Digest
+) -> tuple[Digest, str]:
     """The second backend's statistic, from the first's by both relations; and the note that says so."""
     one, other = (held.get(name, IDENTITY) for held in relations)
-    start, own_start = np.asarray(before, "float64"), np.asarray(own_before, "float64")
-    canonical = (np.asarray(value, "float64") - one.of_before * start) / one.of_value
+    canonical = (value.values - one.of_before * before.values) / one.of_value
+    expected = other.of_value * canonical + other.of_before * own_before.values
     reasons = "; ".join(held.reason for held in (one, other) if held.reason)
-    return other.of_value * canonical + other.of_before * own_start, f"by its relation: {reasons}" if reasons else ""
+    made = Digest(value.shape, float(np.linalg.norm(expected)), expected)
+    return made, f"by its relation: {reasons}" if reasons else ""
 
 
 class _Pass:
@@ -204,7 +197,7 @@ class _Pass:
             shape = part.shapes[output["index"]]
             yield self._one("outputs", output["name"], "", f"output {index}", shape, part.depth, coarse, right)
 
-    def _node(self, check: str, part: Part, right: Any) -> Iterator[Comparison]:
+    def _node(self, check: str, part: Part, right: Reading) -> Iterator[Comparison]:
         own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")
         alone = check == "replay"
         coarse = own if alone or self.dtype == "float64" else self._coarse(part.path, "float32_floors")
@@ -222,54 +215,58 @@ class _Pass:
         shape: tuple[int, ...],
         depth: int,
         coarse: tuple[float, str],
-        right: Any,
+        right: Reading,
     ) -> Comparison:
-        arrays = [held.get(name) for held in (self.left, right)]
-        found = [None if array is None else tuple(array.shape) for array in arrays]
+        arrays = [held.digest(name) for held in (self.left, right)]
+        found = [None if array is None else array.shape for array in arrays]
         one, other = arrays
         if one is None or other is None or found != [shape, shape]:
             titles = (self.pair.first.backend, self.pair.second.backend)
             note = "; ".join(f"{title} {_shown(item)}" for title, item in zip(titles, found, strict=True))
             return self._made(check, subject, what, shape, None, LIMIT, f"shape: inferred {_shown(shape)}, {note}")
-        error = relative(one, other)
+        error = apart(one, other)
         if self.dtype == "float64":
             limit = max(min(LIMIT, LIMIT_OF_ONE * depth), coarse[0])
         else:
+            bests = [held.digest(name) if held else None for held in self.exact]
             own = [
-                relative(exact[name], array)
-                for exact, array in zip(self.exact, arrays, strict=True)
-                if exact is not None and array is not None and name in exact and exact[name].shape == array.shape
+                apart(best, array)
+                for best, array in zip(bests, (one, other), strict=True)
+                if best and best.shape == array.shape
             ]
             limit = max(NOISE * max(min(own, default=0.0), LEAST_NOISE), coarse[0])
         return self._made(check, subject, what, shape, error, limit, coarse[1])
 
-    def _arguments(self, part: Part, replay: Any) -> Iterator[Comparison]:
+    def _arguments(self, part: Part, replay: Reading) -> Iterator[Comparison]:
         """In a replay every node returns the other backend's values: a block that gets others is called wrongly."""
         for index, argument in enumerate(part.arguments):
             name = f"argument {part.inner}:{index}"
-            one, other = self.left.get(name), replay.get(name)
-            if one is None or other is None or one.shape != other.shape or relative(one, other) > LIMIT_OF_ONE:
-                error = None if one is None or other is None or one.shape != other.shape else relative(one, other)
-                shape = () if one is None else one.shape
+            one, other = self.left.digest(name), replay.digest(name)
+            error = apart(one, other) if one and other and one.shape == other.shape else None
+            if error is None or error > LIMIT_OF_ONE:
+                shape = one.shape if one else ()
                 note = f"{part.what} gets another {argument}"
                 yield self._made("replay", f"{part.path}({argument})", part.what, shape, error, LIMIT_OF_ONE, note)
 
     # --- what training updates -----------------------------------------------------------------------
 
-    def _replayed_statistics(self, replay: Any) -> Iterator[Comparison]:
+    def _replayed_statistics(self, replay: Reading) -> Iterator[Comparison]:
         """Each update of a statistic, from the same value and the same batch."""
         relations = [held.relations for held in self.scenes]
         for key in [name for name in self.left if name.startswith("after ")]:
             name = key.removeprefix("after ")
             before = f"before {name}"
-            if key not in replay or before not in replay or self.left[key].shape != replay[key].shape:
-                yield self._made("statistics", name, "", self.left[key].shape, None, LIMIT, "it is not updated")
+            value, own = self.left.digest(key), replay.digest(key)
+            start, own_start = self.left.digest(before), replay.digest(before)
+            assert value
+            if not (own and start and own_start and value.shape == own.shape):
+                yield self._made("statistics", name, "", value.shape, None, LIMIT, "it is not updated")
                 continue
-            expected, note = _expected(name, relations, self.left[key], self.left[before], replay[before])
+            expected, note = _expected(name, relations, value, start, own_start)
             floor, reason = self._floor(self._path_of(name), "floors")
-            error, limit = relative(expected, replay[key]), max(LIMIT_OF_ONE, floor)
+            error, limit = apart(expected, own), max(LIMIT_OF_ONE, floor)
             note = "; ".join(filter(None, [note, reason]))
-            yield self._made("statistics", name, "", self.left[key].shape, error, limit, note)
+            yield self._made("statistics", name, "", value.shape, error, limit, note)
 
     def _single_statistics(self) -> Iterator[Comparison]:
         """In float32, after one pass: those of modules that run once."""
@@ -279,17 +276,18 @@ class _Pass:
         for key in [name for name in self.left if name.startswith("statistic ")]:
             name = key.removeprefix("statistic ")
             before = f"before {name}"
-            if exact is None or name in again or before not in self.left or key not in self.right:
+            value, own, best = self.left.digest(key), self.right.digest(key), exact.digest(key) if exact else None
+            start, own_start = self.left.digest(before), self.right.digest(before)
+            if name in again or not (value and own and best and start and own_start):
                 continue
-            expected, note = _expected(name, relations, self.left[key], self.left[before], self.right[before])
-            error = relative(expected, self.right[key])
+            expected, note = _expected(name, relations, value, start, own_start)
             coarse = self._coarse(self._path_of(name), "float32_floors")
-            limit = max(NOISE * max(relative(exact[key], self.right[key]), LEAST_NOISE), coarse[0])
-            yield self._made("statistics", name, "", self.left[key].shape, error, limit, note)
+            limit = max(NOISE * max(apart(best, own), LEAST_NOISE), coarse[0])
+            yield self._made("statistics", name, "", value.shape, apart(expected, own), limit, note)
 
     # --- gradients -----------------------------------------------------------------------------------
 
-    def _gradients(self, check: str, right: Any) -> Iterator[Comparison]:
+    def _gradients(self, check: str, right: Reading) -> Iterator[Comparison]:
         """Of every parameter and input; in a replay also of what every node returned."""
         alone = check == "gradient replay"
         total = sum(limit for held in self.scenes for limit, _ in held.gradient_floors.values())
@@ -310,8 +308,9 @@ class _Pass:
             wanted += [(f"gradient input {name}", f"input {name}") for name in self.pair.first.about["inputs"]]
         scales = self._scales()
         for name, subject in wanted:
-            if name in self.left or name in right:
-                shape = (self.left if name in self.left else right)[name].shape
+            held = self.left.digest(name) or right.digest(name)
+            if held:
+                shape = held.shape
                 path = self._path_of(subject)
                 floor = self._floor(path, "gradient_floors")[0] if alone else total
                 note = "; ".join(sorted(reasons)) if floor and not alone else ""
@@ -321,13 +320,12 @@ class _Pass:
         """In float32, beside float32's own noise: reported, and no verdict."""
         for name in self.pair.trainable:
             key = f"gradient {name}"
-            held = [self.left, self.right, *self.exact]
-            if all(arrays is not None and key in arrays for arrays in held):
-                one, other, *exact = (arrays[key] for arrays in held if arrays is not None)
-                noise = max(relative(best, own) for best, own in zip(exact, (one, other), strict=True))
-                error = relative(one, other)
+            held = [arrays.digest(key) if arrays else None for arrays in (self.left, self.right, *self.exact)]
+            one, other, best, other_best = held
+            if one and other and best and other_best:
+                noise = max(apart(best, one), apart(other_best, other))
                 note = "of float32's noise in train mode; no verdict"
-                made = self._made("gradients", name, "", one.shape, error, noise, note)
+                made = self._made("gradients", name, "", one.shape, apart(one, other), noise, note)
                 yield replace(made, ok=True, gates=False)
 
     def _gradient(
@@ -340,30 +338,29 @@ class _Pass:
         scale: float,
         floor: float,
         note: str,
-        right: Any,
+        right: Reading,
     ) -> Comparison:
-        one, other = self.left.get(name), right.get(name)
+        one, other = self.left.digest(name), right.digest(name)
         if one is None or other is None:
             # Where nothing flows back, one backend may have zeros and the other nothing.
-            there = one if other is None else other
-            vanished = there is not None and not np.any(there)
+            there = one or other
+            vanished = there is not None and there.norm == 0
             titles = (self.pair.first.backend, self.pair.second.backend)
             lacking = titles[0] if one is None else titles[1]
             error = 0.0 if vanished else None
             return self._made(check, subject, what, shape, error, GRADIENT_LIMIT, f"{lacking} has no gradient")
         if one.shape != other.shape:
             return self._made(check, subject, what, shape, None, GRADIENT_LIMIT, "the gradients' shapes differ")
-        error = relative(one, other, VANISHED * scale)
+        error = apart(one, other, VANISHED * scale)
         return self._made(check, subject, what, shape, error, max(GRADIENT_LIMIT, floor), note)
 
     def _scales(self) -> dict[str, float]:
         """The largest norm of the gradients of each node's parameters."""
         found: dict[str, float] = {}
         for name in self.pair.trainable:
-            if f"gradient {name}" in self.left:
+            if held := self.left.digest(f"gradient {name}"):
                 path = self._path_of(name)
-                norm = _norm(np.asarray(self.left[f"gradient {name}"], "float64").ravel())
-                found[path] = max(found.get(path, 0.0), norm)
+                found[path] = max(found.get(path, 0.0), held.norm)
         return found
 
     # --- where things stand --------------------------------------------------------------------------
@@ -396,12 +393,12 @@ class _Pass:
 
     def _tensor(self, name: str) -> int | None:
         """Which tensor of the recording has a name."""
-        return self.left.index[name][2] if name in self.left else None
+        return self.left.identity(name)
 
     def _gradient_norm(self, part: Part) -> float:
         """The largest norm of the gradients of what a part returned."""
-        held = [self.left.get(f"gradient node {name}") for name in part.names]
-        return max((_norm(np.asarray(array, "float64").ravel()) for array in held if array is not None), default=0.0)
+        held = [self.left.digest(f"gradient node {name}") for name in part.names]
+        return max((digest.norm for digest in held if digest), default=0.0)
 
     def _floor(self, path: str, kind: str) -> tuple[float, str]:
         """What both backends declare of one node."""

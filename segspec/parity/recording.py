@@ -24,7 +24,7 @@ from segspec.weights.state import Entry, entries, placement
 MODES = ("eval", "train")
 DTYPES = ("float64", "float32")
 OPTIMIZERS = {
-    # Numbers that float32 holds exactly: Paddle's momentum optimiser keeps them so.
+    # Numbers that float32 holds exactly: a framework's own optimiser may keep them so.
     "sgd": {"lr": 2**-7, "momentum": 0.875, "weight_decay": 2**-10},
     "adam": {"lr": 2**-10},
 }
@@ -159,7 +159,7 @@ def arrays_in(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str,
     """Write named arrays to a file, and say where they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        write = Writing(file)
+        write = Writing(file, whole=True)
         for name, array in arrays:
             write(name, array)
     return {"file": str(path.resolve()), "index": write.index}
@@ -205,6 +205,8 @@ def _forward(
             "gradients": mode == "train" and (dtype == "float64" or size == plan.sizes[0]),
             "given": None,
             "coarse": None,
+            # What nodes computed is what another backend replays.
+            "whole": given is None and dtype == "float64",
         }
         if dtype == "float32" or given is None or given.arrays(name) is None:
             yield asked

@@ -16,6 +16,9 @@ Size = tuple[int, int]
 EVEN, ODD, STRIP, LEAST = 64, 49, 41, 56
 REACH = 640
 
+LIMIT = 1e-10
+"""The largest error of a node in float64; a declared floor below it makes nothing coarse."""
+
 
 def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Size]:
     """An even size at which no op is coarse, an odd one, and a strip, each the nearest that is allowed.
@@ -50,7 +53,8 @@ def _first(
             continue
         if not exact:
             return height, width
-        coarse = sum(item.limit for item in floors(graph, backends, height, width, batch, training=True))
+        found = floors(graph, backends, height, width, batch, training=True)
+        coarse = sum(item.limit for item in found if item.limit > LIMIT)
         allowed.append((coarse, (height, width)))
         if not coarse or len(allowed) >= EVEN:
             break

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from segspec.errors import Place, SpecError, fail
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.spec.load import Definition
 from segspec.weights import formats, initial, portable
-from segspec.weights.fit import Fit, Fitted, grouped, placed
-from segspec.weights.published import Published, nearest
+from segspec.weights.fit import MAX_LISTED, Fit, Fitted, grouped, placed
+from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
 from segspec.weights.tensors import Checkpoint, Tensor, of_array
 
@@ -51,13 +52,19 @@ def fitted(
         names = backend.name if backend else ""
         match = nearest(definition, shapes, settings, preset, name=published, backend=names, allowed=allowed)
         if match and (published or match.exact or match.misplaced < fit.misplaced):
-            return _published(match.result(), checkpoint)
+            return _published(match, checkpoint)
     found = fit.fitted()
     return replace(found, notes=(*checkpoint.notes, *_strangers(graph, checkpoint), *found.notes))
 
 
-def _published(found: Published, checkpoint: Checkpoint) -> Fitted:
+def _published(match: Match, checkpoint: Checkpoint) -> Fitted:
     """The tensors of a published checkpoint by the names of the network that it is of."""
+    place = Place(str(checkpoint.path))
+    if not match.exact:
+        raise SpecError([replace(problem, place=problem.place or place) for problem in match.problems()])
+    found = match.result()
+    if whole := [source.key for source in found.sources.values() if not checkpoint.tensors[source.key].floating]:
+        raise fail("checkpoint", f"these tensors are of whole numbers: {', '.join(whole[:MAX_LISTED])}", place)
     tensors = {}
     for name, source in found.sources.items():
         tensor = checkpoint.tensors[source.key]

@@ -22,6 +22,9 @@ from segspec.weights.tensors import Checkpoint, Tensor, of_array
 MAX_LISTED = 6
 """How many blocks a message lists, and how many tensors of a block."""
 
+ALLOW = "--allow PATTERN leaves out what it matches, as --allow 'head.*'"
+"""What to do about tensors that do not fit."""
+
 
 @dataclass(frozen=True)
 class Fitted:
@@ -107,7 +110,6 @@ class Fit:
         names = [entry.name for entry in entries(self.graph)]
         title = self.backend.title if self.backend else ""
         as_named = f", its keys read as {title}'s" if title else ""
-        allow = "; --allow PATTERN leaves out what it matches, as --allow 'head.*'"
         found = []
         if self.missing:
             message = f"it lacks {_count(self.missing)} of {self.graph.name}{as_named}: {grouped(self.missing, names)}"
@@ -124,7 +126,7 @@ class Fit:
         problems = [Problem("checkpoint", message, place, "", remedy) for message, remedy in found]
         if problems:
             last = problems.pop()
-            remedy = (last.remedy + allow).removeprefix("; ")
+            remedy = f"{last.remedy}; {ALLOW}".removeprefix("; ")
             problems.append(Problem(last.code, last.message, last.place, "", remedy))
         return problems
 

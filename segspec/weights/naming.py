@@ -106,8 +106,10 @@ class Naming:
 
     def unmet(self) -> Iterator[Problem]:
         """The rules, and the words, that no tensor met."""
+        places: set[Place] = set()
         for rule in [*self.rules, *(rule for rule, _ in self.within)]:
-            if not rule.met:
+            if not rule.met and rule.place not in places:
+                places.add(rule.place)
                 message = f"no tensor of the file is called '{rule.text}'"
                 yield Problem(
                     "rule", message, rule.place, "", "correct it, or put it under the 'if' that it depends on"
@@ -140,7 +142,7 @@ class Naming:
 
     def _add(self, rule: Any, here: tuple[str | int, ...], scope: Scope) -> None:
         pattern = self._compiled(rule.foreign, scope, *here)
-        text = re.sub(r"\(\?P<(\w+)>\[0-9\]\+\)", r"{\1}", pattern.pattern.removesuffix(_END)).replace("\\", "")
+        text = rule.foreign.fill(scope)
         made = Rule(text, self._place(*here, key=True), pattern, lambda slots: "")
         if not isinstance(rule, Delegate):
             made.own = partial(self._own, rule.own, scope, here)

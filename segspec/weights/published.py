@@ -19,8 +19,7 @@ from segspec.render import backend as backends
 from segspec.spec.checkpoints import DEFAULTS
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
-from segspec.weights.fit import MAX_LISTED, counters, grouped, places_of
-from segspec.weights.fit import shown as text_of
+from segspec.weights.fit import ALLOW, MAX_LISTED, counters, grouped, places_of, shown
 from segspec.weights.naming import Naming, Rule, below
 from segspec.weights.state import entries
 
@@ -96,16 +95,23 @@ def nearest(
         message = f"'{definition.name}' has no checkpoint '{name[:80]}'"
         raise fail("unknown-checkpoint", message, remedy=suggest(name, known, what="checkpoints"))
     best: Match | None = None
+    unread: SpecError | None = None
     elaborator = Elaborator()
     for key, checkpoint in known.items():
         if name in ("", key) and backend in ("", checkpoint.backend):
             for tried in [preset] if preset else checkpoint.presets:
                 at = "" if tried == DEFAULTS else tried
-                match = Match(definition, key, file, settings or {}, at, allowed, elaborator).with_classes()
+                try:
+                    match = Match(definition, key, file, settings or {}, at, allowed, elaborator).with_classes()
+                except SpecError as error:  # the rules, or the preset, are not for these settings
+                    unread = error
+                    continue
                 if match.exact:
                     return match
                 if match.sources and (best is None or match.misplaced < best.misplaced):
                     best = match
+    if unread and (name or not best):
+        raise unread
     return best
 
 
@@ -125,7 +131,8 @@ class Match:
         assert isinstance(definition.block, Spec)
         self.definition, self.name, self.file = definition, name, file
         self.settings, self.preset, self.allowed, self.elaborator = settings, preset, allowed, elaborator
-        self.checkpoint = definition.block.checkpoints[name]
+        self.known = definition.block.checkpoints
+        self.checkpoint = self.known[name]
         self.backend = backends.backend(self.checkpoint.backend)
         self.place = definition.place("checkpoints", name, key=True)
         self.graph = elaborate(definition, settings, preset, elaborator)
@@ -168,7 +175,11 @@ class Match:
         return Match(self.definition, self.name, self.file, settings, self.preset, self.allowed, self.elaborator)
 
     def _take(self, key: str, flipped: Mapping[str, Any]) -> None:
-        own, rules = self.naming.rename(key)
+        try:
+            own, rules = self.naming.rename(key)
+        except SpecError as error:  # a rule has no path for this number
+            self.faults += [problem for problem in error.problems if problem not in self.faults]
+            return
         if len(rules) > 1:
             several = " and ".join(f"'{rule.text}'" for rule in rules)
             message = f"the rules {several} are both met by '{key}'"
@@ -211,24 +222,26 @@ class Match:
         return len(self.missing) + len(self.strange) + len(self.misshapen) + astray
 
     def problems(self) -> list[Problem]:
-        """What keeps the file from being this checkpoint."""
-        found = list(self.faults)
+        """What keeps the file from being this checkpoint; what is the file's and no rule's has no place."""
+        found = []
+        network, read = self.graph.name, f", its keys read as those of '{self.name}'"
+        if self.missing:
+            found.append(f"it lacks {grouped(self.missing, list(self.shapes))} of {network}{read}")
+        if self.strange:
+            found.append(f"{network} has no place for {grouped(self.strange, list(self.file))} of it{read}")
+        if self.misshapen:
+            keys = [self.sources[name].key for name in self.shapes if name in self.misshapen]
+            listed = [f"{key} is {shown(self.file[key])} and should be {shown(self._wanted(key))}" for key in keys]
+            more = "; …" if len(listed) > MAX_LISTED else ""
+            found.append(f"it has tensors of another shape{read}: {'; '.join(listed[:MAX_LISTED])}{more}")
+        remedy = f"{ALLOW}; --checkpoint NAME reads it as another" if len(self.known) > 1 else ALLOW
+        problems = [Problem("checkpoint", message) for message in found[:-1]]
+        problems += [Problem("checkpoint", message, None, "", remedy) for message in found[-1:]]
         for rule, led in self.astray.values():
             (key, own), more = led[0], f" (and {len(led) - 1} more so)" if len(led) > 1 else ""
             message = f"'{key}' would be '{own}', which the network does not have{more}"
-            found.append(Problem("rule", message, rule.place, "", suggest(own, self.places)))
-        title = f"as '{self.name}'" + (f" at the preset '{self.preset}'" if self.preset else "")
-        if self.strange:
-            message = f"{title}, the network has no place for {grouped(self.strange, list(self.file))} of the file"
-            found.append(Problem("checkpoint", message, self.place))
-        if self.missing:
-            message = f"{title}, the file has nothing for {grouped(self.missing, list(self.shapes))}"
-            found.append(Problem("checkpoint", message, self.place))
-        for name in sorted(self.misshapen)[:MAX_LISTED]:
-            theirs, ours = text_of(self._shape(name)), text_of(self.shapes[name])
-            message = f"{title}, '{self.sources[name].key}' is {theirs}, and '{name}' is {ours}"
-            found.append(Problem("checkpoint", message, self.place))
-        return found
+            problems.append(Problem("rule", message, rule.place, "", suggest(own, self.places)))
+        return problems + self.faults
 
     def result(self) -> Published:
         """The file as this checkpoint, all in the network's order; raises :class:`SpecError` with the problems."""
@@ -249,6 +262,11 @@ class Match:
 
     def _allows(self, *names: str) -> bool:
         return any(fnmatchcase(name, pattern) for name in names for pattern in self.allowed)
+
+    def _wanted(self, key: str) -> tuple[int, ...]:
+        """The shape that a tensor of the file should have there."""
+        name, source = next((name, source) for name, source in self.sources.items() if source.key == key)
+        return self.shapes[name][::-1] if source.transposed else self.shapes[name]
 
     def _shape(self, name: str) -> tuple[int, ...]:
         """The shape that the file's tensor has, in the canonical layout."""

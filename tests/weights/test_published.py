@@ -10,12 +10,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from segspec.cli import main
 from segspec.errors import SpecError
 from segspec.spec.load import load
+from segspec.weights import formats
 from segspec.weights.published import Published, recognise
 from segspec.weights.state import entries
+from segspec.weights.tensors import of_array
 
 FILES = sorted((Path(__file__).parent / "keys").glob("*.txt"))
 PRESETS = {
@@ -232,7 +236,21 @@ def test_a_rule_in_a_block_that_no_tensor_meets(recognised: Any) -> None:
     message = refusal(recognised, RULES, stacked)
     assert "backbone.yaml:18:11: error[rule]: no tensor of the file is called 'stack.3'" in message
     assert "net.yaml:18:7: error[rule]: 'body.stack.9.weight' would be 'encoder.stack.9.weight'" in message
-    assert "the file has nothing for encoder.* (4 of 10)" in message
+    assert "it lacks encoder.* (4 of 10) of net, its keys read as those of 'theirs'" in message
+
+
+def test_a_number_that_a_rule_has_no_path_for(recognised: Any) -> None:
+    rules = f"    rules:\n{WITHIN}      head.{{k}}: \"{{['fc'][k]}}\"\n"
+    numbered = {key.replace("head", "head.1"): shape for key, shape in file().items()}
+    message = refusal(recognised, rules, numbered)
+    assert "net.yaml:19:17: error[expression]: " in message
+    assert recognised(rules, {key.replace("head", "head.0"): shape for key, shape in file().items()})
+
+
+def test_a_number_beyond_all_bounds(recognised: Any) -> None:
+    rules = f"    rules:\n{WITHIN}      head.{{k}}: \"{{['fc'][k]}}\"\n"
+    message = refusal(recognised, rules, file() | {f"head.{'9' * 6000}.weight": (1,)})
+    assert "error[rule]: no tensor of the file is called 'head.{k}'" in message
 
 
 def test_a_word_that_no_name_has(recognised: Any) -> None:
@@ -266,20 +284,28 @@ def test_a_rule_that_leads_nowhere(recognised: Any) -> None:
 
 def test_tensors_left_on_either_side(recognised: Any) -> None:
     message = refusal(recognised, RULES, file("head.bias", **{"aux.0.weight": (1,), "aux.0.bias": (1,)}))
-    assert "as 'theirs', the network has no place for aux.0.weight, aux.0.bias of the file" in message
-    assert "as 'theirs', the file has nothing for fc.bias" in message
+    assert "net has no place for aux.0.weight, aux.0.bias of it, its keys read as those of 'theirs'" in message
+    assert "it lacks fc.bias of net, its keys read as those of 'theirs'" in message
     found = recognised(RULES + "    ignore: aux.{i}\n", file(**{"aux.0.weight": (1,), "aux.10.bias": (1,)}))
     assert found.ignored[-2:] == ("aux.0.weight", "aux.10.bias")
 
 
 def test_a_name_is_no_prefix_of_another(recognised: Any) -> None:
     message = refusal(recognised, RULES + "    ignore: aux\n", file(**{"auxiliary.weight": (1,)}))
-    assert "the network has no place for auxiliary.weight of the file" in message
+    assert "net has no place for auxiliary.weight of it" in message
 
 
 def test_a_tensor_of_another_shape(recognised: Any) -> None:
     message = refusal(recognised, RULES, file(**{"body.stack.2.weight": (4, 4, 1, 1)}))
-    assert "'body.stack.2.weight' is 4×4×1×1, and 'encoder.conv1.weight' is 4×4×3×3" in message
+    assert "body.stack.2.weight is 4×4×1×1 and should be 4×4×3×3" in message
+
+
+def test_what_is_allowed(recognised: Any) -> None:
+    shapes = file("head.bias", **{"aux.weight": (1,), "body.stack.2.weight": (4, 4, 1, 1)})
+    found = recognised(RULES, shapes, allowed=["fc.*", "aux.*", "body.stack.2.*"])
+    assert found.left == ("encoder.conv1.weight", "fc.bias")
+    assert "aux.weight" in found.ignored
+    assert "aux.weight" in refusal(recognised, RULES, shapes, allowed=["fc.*", "body.*"])
 
 
 def test_conditions_and_presets(recognised: Any) -> None:
@@ -296,7 +322,7 @@ def test_classes(recognised: Any) -> None:
     left = recognised(RULES, five, {"num_classes": 3})
     assert left.left == ("fc.weight", "fc.bias")
     message = refusal(recognised, RULES, file() | {"head.weight": (5, 4, 1, 1), "head.bias": (7,)})
-    assert "'head.bias' is 7, and 'fc.bias' is 5" in message
+    assert "head.bias is 7 and should be 5" in message
 
 
 def test_names_and_backends(recognised: Any) -> None:
@@ -341,3 +367,59 @@ def test_tensors_that_the_network_does_not_have(recognised: Any, rest: str, mess
 )
 def test_blocks_that_bring_no_rules(recognised: Any, within: str, message: str) -> None:
     assert message in refusal(recognised, f"    rules:\n      body: {within}\n      head: fc\n", file())
+
+
+def written(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
+    """The small network's published tensors, drawn and written as ``theirs.pth``."""
+    draw = np.random.default_rng(0)
+    arrays = {
+        key: draw.standard_normal(shape).astype(np.float32) if shape else np.array(7, np.int64)
+        for key, shape in shapes.items()
+    }
+    tensors = {key: of_array(key, array) for key, array in arrays.items()}
+    formats.write(folder / "theirs.pth", "archive", tensors, {})
+    return arrays
+
+
+def test_convert(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    rest = RULES + "    zeros: fc.bias\n    ignore: aux\n"
+    recognised(rest, file())
+    arrays = written(tmp_path, file("head.bias", **{"aux.weight": (3,)}))
+    for target in ("own.pdparams", "own.safetensors"):
+        assert main(["weights", "convert", "net.yaml", "theirs.pth", target]) == 0
+        said = capsys.readouterr().err
+        assert "note: theirs.pth is read as a checkpoint, for net" in said
+        assert "note: not used: aux.weight" in said
+        assert "note: zero, as it is not in the published network: fc.bias" in said
+        found = {key: tensor.read() for key, tensor in formats.read(Path(target)).tensors.items()}
+        assert np.array_equal(found["encoder.conv0.weight"], arrays["body.stack.0.weight"][:, ::-1])
+        assert np.array_equal(found["encoder.conv1.weight"], arrays["body.stack.2.weight"])
+        variance = found["encoder.bn1._variance" if target.endswith("pdparams") else "encoder.bn1.running_var"]
+        assert np.array_equal(variance, arrays["body.stack.3.running_var"])
+        assert np.array_equal(found["fc.bias"], np.zeros(2, np.float32))
+
+
+def test_convert_refuses_what_is_none_of_them(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recognised(RULES, file())
+    written(tmp_path, file("body.stack.2.weight", **{"head.weight": (2, 4, 3, 3)}))
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams"]) == 2
+    said = capsys.readouterr().err
+    assert "theirs.pth: error[checkpoint]: it lacks encoder.conv1.weight of net" in said
+    assert "head.weight is 2×4×3×3 and should be 2×4×1×1" in said
+    assert not (tmp_path / "own.pdparams").exists()
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams", "--checkpoint", "their"]) == 2
+    assert "did you mean 'theirs'?" in capsys.readouterr().err
+
+
+def test_convert_refuses_whole_numbers(tmp_path: Path, recognised: Any, monkeypatch: Any, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    recognised(RULES, file())
+    tensors = {key: of_array(key, np.zeros(shape, np.int64)) for key, shape in file().items()}
+    formats.write(tmp_path / "theirs.pth", "archive", tensors, {})
+    assert main(["weights", "convert", "net.yaml", "theirs.pth", "own.pdparams"]) == 2
+    assert (
+        "theirs.pth: error[checkpoint]: these tensors are of whole numbers: body.stack.0.weight"
+        in capsys.readouterr().err
+    )
