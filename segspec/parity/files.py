@@ -70,4 +70,4 @@ def verify(first: Side, second: Side, *, python: Mapping[str, str], tell: Tell |
             task = Task(graph, side.backend, plan, weights=side.weight)
             place, given = Path(folder) / name, tuple(found)
             found += record([task], place, given, python=python.get(side.backend.name, ""), tell=tell)
-        return report(None, *found)
+        return report(found[0], found[1])
