@@ -123,7 +123,7 @@ def _note(notes: Sequence[str]) -> None:
 
 def _convert(options: argparse.Namespace) -> int:
     from segspec.weights import formats
-    from segspec.weights.convert import strange_numbers, write
+    from segspec.weights.convert import recast, strange_numbers, write
     from segspec.weights.fit import grouped
 
     gc.enable()
@@ -132,6 +132,8 @@ def _convert(options: argparse.Namespace) -> int:
     found = _fitted(options, checkpoint, options.named_by, options.published)
     if strange := strange_numbers(checkpoint, found.keys):
         _note([f"not all numbers are finite in {grouped(strange, found.keys)}"])
+    if note := recast(found, kind):
+        _note([note])
     chosen = None
     if options.verify:
         from segspec.parity import files

@@ -133,6 +133,16 @@ def write(
     formats.write(path, kind, tensors, portable.metadata(found.graph), written)
 
 
+def recast(found: Fitted, kind: str) -> str:
+    """What is to be said where the target's framework loads fewer types than there are; empty where nothing is."""
+    backend = formats.backend_of(kind)
+    wanted = backend.checkpoints.dtype if backend else ""
+    others = sorted({tensor.dtype for tensor in found.tensors.values()} - {wanted})
+    if not backend or not wanted or not others:
+        return ""
+    return f"{' and '.join(others)} become {wanted}, the type that {backend.title} loads"
+
+
 def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
     """The keys of tensors with an element that is infinite or not a number."""
     found = []

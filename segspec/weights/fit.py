@@ -170,12 +170,17 @@ def _counters(graph: Graph) -> set[str]:
 
 
 def placed(fitted: Fitted, backend: Backend | None) -> dict[str, Tensor]:
-    """The tensors as a backend's state has them; without one, as the portable checkpoint has them."""
+    """The tensors as a backend's state has them; without one, as the portable checkpoint has them.
+
+    They keep their types, but for a backend that loads only its networks' own.
+    """
     found = {}
     for place in places_of(fitted.graph, backend):
         if place.name in fitted.tensors:
             tensor = fitted.tensors[place.name].named(place.key)
-            found[place.key] = tensor.transposed() if place.transposed else tensor
+            tensor = tensor.transposed() if place.transposed else tensor
+            wanted = backend.checkpoints.dtype if backend else ""
+            found[place.key] = tensor.cast(wanted) if wanted not in ("", tensor.dtype) else tensor
     if backend is not None:
         left = {name.rpartition(".")[0] for name in fitted.left}
         for key in counters(fitted.graph, backend):
