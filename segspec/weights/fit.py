@@ -99,11 +99,6 @@ class Fit:
         """How many tensors of either side are not in their place."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
-    @property
-    def near(self) -> bool:
-        """Whether at least half of the network's tensors are there."""
-        return 2 * len(self.missing) <= len(self.tensors) + len(self.misshapen) + len(self.missing) + len(self.left)
-
     def problems(self) -> list[Problem]:
         """What keeps the checkpoint from fitting, each kind grouped by block."""
         place = Place(str(self.checkpoint.path))
