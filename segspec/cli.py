@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segspec import __version__
+from segspec import __version__, cli_weights
 from segspec.errors import Problem, SpecError, fail
 
 if TYPE_CHECKING:
@@ -122,13 +122,7 @@ def _parser() -> argparse.ArgumentParser:
         help="steps of each optimiser (default: 2; 0 leaves training out)",
     )
     verify.add_argument("--no-starts", action="store_true", help="leave out how parameters start")
-    verify.add_argument(
-        "--python",
-        action="append",
-        default=[],
-        metavar="BACKEND=PATH",
-        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
-    )
+    _python(verify)
     verify.add_argument(
         "--timeout",
         type=_positive,
@@ -161,6 +155,9 @@ def _parser() -> argparse.ArgumentParser:
         help="show which statistics a framework's training updates otherwise, and how; without NAME, of every op",
     )
     _json(show)
+
+    weights = commands.add_parser("weights", help="convert, inspect and compare weights", description=cli_weights.TEXT)
+    cli_weights.add(weights)
     return parser
 
 
@@ -198,6 +195,16 @@ def _backends(parser: argparse.ArgumentParser) -> None:
         "--exact-running-stats",
         action="store_true",
         help="where a framework's layer updates running statistics otherwise, write one that follows PyTorch's rule",
+    )
+
+
+def _python(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="BACKEND=PATH",
+        help="the interpreter that runs a backend; it needs the framework and NumPy alone; may be repeated",
     )
 
 

@@ -5,29 +5,42 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from segspec.errors import Place, fail
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file that takes the place of ``path`` when all is written; until then, and on any error, that is as it was."""
+    if path.exists() and not path.is_file():
+        raise fail("output", "cannot write: it is there, and no file", Place(str(path)))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    except OSError as error:
+        raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException as error:
+        os.unlink(name)
+        if isinstance(error, OSError):
+            raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
+        raise
 
 
 def write(files: Mapping[Path, str]) -> list[Path]:
     """Write each file beside its place and move it there; the paths that changed."""
     changed = [path for path, text in files.items() if _held(path) != text]
     for path in changed:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        except OSError as error:
-            raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-                file.write(files[path])
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-        except OSError as error:
-            os.unlink(name)
-            raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
+        with replacing(path) as file:
+            file.write(files[path].encode("utf-8"))
     return changed
 
 

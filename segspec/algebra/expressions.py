@@ -176,6 +176,53 @@ class Template:
         return "".join(part if isinstance(part, str) else _word(part, part.evaluate(scope)) for part in self._parts)
 
 
+class Pattern(Template):
+    """A template that is read as well: ``layer{s}.conv{i + 1}`` with numbers for slots.
+
+    A brace that holds nothing but a name which nothing defines is a slot: it stands for a whole number.
+    """
+
+    def slots(self, known: Iterable[str]) -> frozenset[str]:
+        """The names of its slots, given what is defined."""
+        return frozenset(part.text for part in self._expressions() if _is_slot(part, known))
+
+    def read(self, known: Iterable[str]) -> frozenset[str]:
+        """The names that it reads, given what is defined: those of its slots are not among them."""
+        held = [part.names for part in self._expressions() if not _is_slot(part, known)]
+        return frozenset().union(*held)
+
+    def fill(self, scope: Scope) -> str:
+        """The word, with its slots as they are and every other brace replaced by its value's text."""
+        return "".join(part if isinstance(part, str) else f"{{{part.text}}}" for part in self._filled(scope))
+
+    def regex(self, scope: Scope) -> str:
+        """A regular expression for what it matches, with a group for each slot."""
+        found: set[str] = set()
+        text = ""
+        for part in self._filled(scope):
+            if isinstance(part, str):
+                text += re.escape(part)
+            else:
+                text += f"(?P={part.text})" if part.text in found else f"(?P<{part.text}>[0-9]{{1,9}})"
+                found.add(part.text)
+        return text
+
+    def _filled(self, scope: Scope) -> Iterator[str | Expression]:
+        """Its text, and its slots as expressions."""
+        for part in self._parts:
+            if isinstance(part, str) or _is_slot(part, scope.names):
+                yield part
+            else:
+                yield _word(part, part.evaluate(scope))
+
+    def _expressions(self) -> list[Expression]:
+        return [part for part in self._parts if isinstance(part, Expression)]
+
+
+def _is_slot(part: Expression, known: Iterable[str]) -> bool:
+    return part.text in part.names and part.text not in known
+
+
 @dataclass(frozen=True)
 class Reference:
     """What a node reads: a node or an input, perhaps one output of it, perhaps the first ``upto`` elements."""

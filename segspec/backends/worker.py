@@ -336,6 +336,12 @@ class Session:
             for name in names:
                 write(f"statistic {name}", self.weights[name], whole=True)
 
+    def keep(self, asked: dict[str, Any], write: Writing) -> None:
+        """Record the statistics that were given."""
+        for names in self.statistics.values():
+            for name in names:
+                write(f"statistic {name}", self.weights[name])
+
     def adopt(self, asked: dict[str, Any], write: Writing) -> None:
         """Take over the statistics that another backend has found."""
         given = Reading(**asked["given"])

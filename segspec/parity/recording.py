@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from segspec.parity.scene import Scene, scene
 from segspec.parity.starts import asked
 from segspec.render import Backend, marks, render
 from segspec.weights import seeded
-from segspec.weights.state import entries, placement
+from segspec.weights.state import Entry, entries, placement
 
 MODES = ("eval", "train")
 DTYPES = ("float64", "float32")
@@ -29,6 +29,10 @@ OPTIMIZERS = {
     "sgd": {"lr": 2**-7, "momentum": 0.875, "weight_decay": 2**-10},
     "adam": {"lr": 2**-10},
 }
+
+
+Weights = Callable[[Entry], np.ndarray]
+"""What gives a network each of its tensors, in canonical layout."""
 
 
 @dataclass(frozen=True)
@@ -91,12 +95,16 @@ class Recording:
 
 @dataclass(frozen=True)
 class Task:
-    """One network to record: its ``source`` is the module's text, where it is not what would be generated."""
+    """One network to record: its ``source`` is the module's text, where it is not what would be generated.
+
+    Its ``weights`` are seeded by name, unless others are given, whose statistics then stay as they are.
+    """
 
     graph: Graph
     backend: Backend
     plan: Plan
     source: str = ""
+    weights: Weights = seeded.weight
 
 
 def record(
@@ -118,13 +126,18 @@ def record(
     modules = []
     for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
         own = beside / f"m{index}"
-        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source))
+        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source, task.weights))
     outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
     return [_collected(task, beside / f"m{index}", outcome) for index, task in enumerate(tasks)]
 
 
 def module(
-    graph: Graph, backend: Backend, folder: Path, asked: Sequence[Mapping[str, Any]], source: str = ""
+    graph: Graph,
+    backend: Backend,
+    folder: Path,
+    asked: Sequence[Mapping[str, Any]],
+    source: str = "",
+    weights: Weights = seeded.weight,
 ) -> dict[str, Any]:
     """What a backend's process is told of one module and the passes asked of it; its files are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +152,7 @@ def module(
         "title": graph.name,
         "source": f"{folder.name}/module.py",
         "marks": marks(graph, backend),
-        "weights": arrays_in(folder / "weights.bin", ((entry.name, seeded.weight(entry)) for entry in held)),
+        "weights": arrays_in(folder / "weights.bin", ((entry.name, weights(entry)) for entry in held)),
         "state": state,
         "passes": list(asked),
     }
@@ -172,7 +185,9 @@ def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[s
     if plan.starts and entries(graph):
         yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
-    if given is None or given.arrays("calibrate") is None:
+    if task.weights is not seeded.weight:
+        yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
+    elif given is None or given.arrays("calibrate") is None:
         yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
     else:
         yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}

@@ -1,9 +1,10 @@
 """What is known of a backend without importing it: ``templates/<backend>/backend.yaml``.
 
 The file says, op by op, where the framework departs from the canonical meaning: attributes by another
-name or complement, parameters by another name or layout, what it cannot compute (``refuse``), where its
-float64 is not float64 (``floors``, and ``gradient_floors`` where only the gradient's is not) or its float32 is
-coarser than its rounding (``float32_floors``), and what its training does otherwise (``divergences``).
+name or complement, parameters by another name or layout, ``counters`` that its state holds besides, what it cannot
+compute (``refuse``), where its float64 is not float64 (``floors``, and ``gradient_floors`` where only the gradient's
+is not) or its float32 is coarser than its rounding (``float32_floors``), and what its training does otherwise
+(``divergences``).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 
@@ -26,7 +27,8 @@ from segspec.graph.instances import Instance, at_size, instances, settled
 from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
 from segspec.spec import document, zoo
-from segspec.spec.models import AnyValue, Init, Text
+from segspec.spec.basics import AnyValue, Text
+from segspec.spec.models import Init
 
 
 class _Facts(BaseModel):
@@ -81,11 +83,28 @@ class OpFacts(_Facts):
     let: dict[str, AnyValue] = {}
     state: dict[str, str] = {}
     transposed: list[str] = []
+    counters: list[str] = []
     refuse: list[Refusal] = []
     floors: list[Floor] = []
     gradient_floors: list[Floor] = []
     float32_floors: list[Floor] = []
     divergences: dict[str, Divergence] = {}
+
+
+class Checkpoints(_Facts):
+    """The files in which the framework keeps weights.
+
+    ``format`` is one of those that segspec reads and writes by itself; ``load`` and ``save`` are the framework's own
+    lines for a network ``net`` and a file, ``"{file}"``. ``slices`` is the key of a table of large arrays' slices;
+    ``dtype`` the one type that its loader takes, if it takes no other.
+    """
+
+    format: Literal["archive", "arrays"]
+    suffixes: list[str]
+    load: str
+    save: str
+    slices: str = ""
+    dtype: Literal["", "F32"] = ""
 
 
 _ORDINARY = OpFacts()
@@ -103,6 +122,7 @@ class Backend(_Facts):
     reference: bool = False
     reserved: list[str]
     helpers: list[str]
+    checkpoints: Checkpoints
     ops: dict[str, OpFacts] = {}
     default_init: Init = {}
     exact_layers: dict[str, str] = {}

@@ -80,8 +80,8 @@ def module_doc(graph: Graph) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def class_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
-    """The docstring of a generated class."""
+def class_doc(module: Module, shapes: Shapes, *, root: bool, loading: str = "") -> str:
+    """The docstring of a generated class; ``loading`` is the line by which the network gets its weights."""
     block = module.definition.block
     summary, *rest = (block.doc or _summary(module)).strip().split("\n\n")
     if root and isinstance(block, Spec) and block.title:
@@ -95,6 +95,8 @@ def class_doc(module: Module, shapes: Shapes, *, root: bool) -> str:
     if arguments:
         parts.append("Args:\n" + "\n".join(_indented(item) for item in arguments))
     parts.append(_shapes_doc(module, shapes, root=root))
+    if loading:
+        parts.append(f"Weights:\n    {loading}")
     return docstring(parts, 4)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import jinja2
 
 from segspec.errors import fail
+from segspec.graph.instances import instances
 from segspec.graph.model import BlockCall, Call, Graph, Module, OpCall, SequenceCall
 from segspec.render import text
 from segspec.render.backend import Backend
@@ -28,6 +29,9 @@ from segspec.render.forward import body, inputs_text, marked_body, returns_text
 from segspec.render.initialisation import initialisation
 from segspec.render.view import op_view
 from segspec.spec.zoo import shown_name
+
+MAX_NAME = 32
+"""How long a file's name in a docstring may be, so that the line that loads it fits."""
 
 
 def render(graph: Graph, backend: Backend) -> str:
@@ -126,6 +130,13 @@ class _Renderer:
             parts.append("--exact-running-stats")
         return text.printable(shlex.join(parts))
 
+    def _loading(self) -> str:
+        """The framework's own line that loads converted weights; empty where the network has none."""
+        if not any(instance.slots() for instance in instances(self.graph)):
+            return ""
+        held, name = self.backend.checkpoints, self.graph.definition.name
+        return held.load.format(file=f"{name if len(name) <= MAX_NAME else 'weights'}{held.suffixes[0]}")
+
     # --- classes ---------------------------------------------------------------------------------
 
     def _class(self, module: Module, initialises: bool) -> dict[str, Any]:
@@ -134,9 +145,10 @@ class _Renderer:
             for node in module.nodes
             if is_attribute(node.call)
         ]
+        root = module is self.graph.root
         return {
             "name": module.name,
-            "docstring": class_doc(module, self.shapes, root=module is self.graph.root),
+            "docstring": class_doc(module, self.shapes, root=root, loading=self._loading() if root else ""),
             "signature": "".join(f", {argument}" for argument in _signature(module)),
             "attributes": attributes,
             "initialises": initialises,

@@ -67,6 +67,8 @@ class Document:
         """Where the value (or the key) at ``path`` stands; of what is not there, the nearest holder's."""
         if not key and path in self.values:
             return self.values[path]
+        if not key and path and isinstance(path[-1], int) and path[:-1] in self.values:
+            return self.values[path[:-1]]  # one item may stand where a list does
         for end in range(len(path), 0, -1):
             found = self.keys.get(path[:end]) or self.values.get(path[:end])
             if found is not None:

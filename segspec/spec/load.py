@@ -20,6 +20,7 @@ from segspec.errors import Place, Problem, SpecError, fail, shown, shown_path, s
 from segspec.ops import OPS
 from segspec.ops.attributes import kind_of
 from segspec.spec import document, zoo
+from segspec.spec.checkpoints import DEFAULTS, AnyRule, Rename, RuleCondition, RuleLoop
 from segspec.spec.models import (
     ApplyNode,
     Block,
@@ -297,6 +298,7 @@ def _check(file: File) -> list[Problem]:
                     )
                 )
     problems += _check_init(file)
+    problems += _check_checkpoints(file)
     for preset in spec.expect.presets:
         if preset not in spec.presets:
             place = file.document.place(("expect", "presets", preset), key=True)
@@ -326,6 +328,93 @@ def _check_init(file: File) -> Iterator[Problem]:
                 yield Problem("attribute", f"{name} has no parameter {shown(slot)}", place, remedy=near)
             elif objection := init.objection(known[slot], known.get("weight", known[slot])):
                 yield Problem("attribute", f"{slot}: {objection}", file.document.place(("init", name, slot)))
+
+
+def _check_checkpoints(file: File) -> Iterator[Problem]:
+    """Whether checkpoints are of presets and backends that there are, and read only what is defined."""
+    spec = file.spec
+    for name, given in spec.checkpoints.items():
+        at: document.Path = ("checkpoints", name)
+
+        def place(*path: str | int, key: bool = False, at: document.Path = at) -> Place:
+            return file.document.place((*at, *path), key=key)
+
+        if not spec.nodes:
+            remedy = "write it in the spec of a network"
+            yield Problem("schema", "a file without a network has no checkpoints", place(key=True), remedy=remedy)
+            continue
+        if given.backend not in zoo.backends():
+            remedy = suggest(given.backend, zoo.backends(), what="backends")
+            message = f"there is no backend {shown(given.backend)}"
+            yield Problem("unknown-backend", message, place("backend"), remedy=remedy)
+        for index, preset in enumerate(given.presets):
+            if preset != DEFAULTS and preset not in spec.presets:
+                remedy = suggest(preset, [DEFAULTS, *spec.presets], what="presets")
+                message = f"there is no preset {shown(preset)}"
+                yield Problem("unknown-preset", message, place("presets", index), remedy=remedy)
+        if "classes" in given.model_fields_set and given.classes not in spec.params:
+            remedy = suggest(given.classes, spec.params, what="parameters")
+            message = f"no parameter is called '{given.classes}'"
+            yield Problem("unknown-parameter", message, place("classes"), remedy=remedy)
+        known = {*spec.params, *spec.let, *given.let}
+        read: set[str] = set()
+        for entry, value in given.let.items():
+            read |= value.names
+            if entry in spec.params or entry in spec.let:
+                message = f"'{entry}' has a meaning in the spec already"
+                yield Problem("duplicate", message, place("let", entry, key=True), remedy="rename it")
+            if unknown := value.names - known:
+                yield _unknown_name(unknown, known, place("let", entry))
+        for rule, path, inside in _rules(given.rules, ("rules",), frozenset(known)):
+            names, at_hand = _names_of_rule(rule, inside)
+            read |= names
+            if unknown := names - at_hand:
+                yield _unknown_name(unknown, at_hand, place(*path, key=True))
+            for hidden in sorted(rule.loop.variables & inside) if isinstance(rule, RuleLoop) else ():
+                message = f"the loop's '{hidden}' hides another '{hidden}'"
+                yield Problem("duplicate", message, place(*path, key=True), remedy="rename the loop's")
+        for index, pattern in enumerate(given.ignore):
+            read |= pattern.read(known)
+            if unknown := pattern.read(known) - known:
+                yield _unknown_name(unknown, known, place("ignore", index))
+        for part in ("lacks", "zeros", "bgr"):
+            for index, word in enumerate(getattr(given, part)):
+                read |= word.names
+                if unknown := word.names - known:
+                    yield _unknown_name(unknown, known, place(part, index))
+        for entry in given.let:
+            if entry not in read:
+                message = f"nothing uses the name '{entry}'"
+                yield Problem("unused", message, place("let", entry, key=True), remedy="use it or remove it")
+
+
+def _unknown_name(unknown: Iterable[str], known: Iterable[str], place: Place) -> Problem:
+    first = min(unknown)
+    remedy = suggest(first, known, what="names here")
+    return Problem("unknown-name", f"nothing here is called '{first}'", place, remedy=remedy)
+
+
+def _rules(
+    rules: Iterable[AnyRule], path: document.Path, known: frozenset[str]
+) -> Iterator[tuple[AnyRule, document.Path, frozenset[str]]]:
+    """Every rule, those inside loops and conditions included, with its path and the names defined around it."""
+    for rule in rules:
+        here = (*path, rule.key)
+        yield rule, here, known
+        if isinstance(rule, RuleLoop):
+            yield from _rules(rule.body, here, known | rule.loop.variables)
+        elif isinstance(rule, RuleCondition):
+            yield from _rules(rule.body, here, known)
+
+
+def _names_of_rule(rule: AnyRule, known: frozenset[str]) -> tuple[frozenset[str], frozenset[str]]:
+    """The names that a rule reads, and those that it may: what is defined around it, and its slots."""
+    if isinstance(rule, RuleLoop):
+        return rule.loop.items.names, known
+    if isinstance(rule, RuleCondition):
+        return rule.test.names, known
+    own = rule.own if isinstance(rule, Rename) else rule.within.node
+    return rule.foreign.read(known) | own.names, known | rule.foreign.slots(known)
 
 
 def _trainable(name: str) -> dict[str, int]:

@@ -9,123 +9,43 @@ Fields whose alias stands in <angle brackets> are made here, from a key or from 
 from __future__ import annotations
 
 import dataclasses
-import keyword
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias, Union
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-    WithJsonSchema,
-    create_model,
-)
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, create_model
 
-from segspec.algebra.expressions import (
-    Expression,
-    Loop,
-    References,
-    Template,
-    Value,
-)
+from segspec.algebra.expressions import References, Template, Value
 from segspec.errors import shown, suggest
 from segspec.ops import OPS
 from segspec.ops.attributes import Kind, kind_of
 from segspec.ops.initializers import AnyInitializer
-from segspec.spec.names import objection
+from segspec.spec.basics import (
+    AnyValue,
+    Each,
+    Model,
+    Name,
+    Number,
+    Ref,
+    Refs,
+    Test,
+    Text,
+    Word,
+    error,
+    references,
+    something,
+)
+from segspec.spec.checkpoints import Checkpoint, RuleCondition, RuleLoop
 
 TYPES = ("int", "float", "bool", "str", "list")
 WAYS = ("op", "block", "sequence", "apply")
 MAX_NAMES = 500
 
 
-class Model(BaseModel):
-    """Base of all: immutable, closed."""
-
-    # A schema holds those of all that it refers to, so that each is built when it is first used.
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True, strict=True, defer_build=True)
-
-
-def error(
-    code: str, message: str, remedy: str = "", *, at: str | None = None, key: bool = False
-) -> PydanticCustomError:
-    """An error that keeps segspec's code and remedy on its way through Pydantic.
-
-    ``at`` says below which key the wrong value stands, with ``key`` that the key itself is wrong.
-    """
-    held = {"message": message, "code": code, "remedy": remedy, "at": at, "key": key}
-    return PydanticCustomError("segspec", "{message}", held)  # Pydantic fills braces, and a user's text may hold some
-
-
-def _name(value: str) -> str:
-    if reason := objection(value):
-        raise error("name", reason, "choose another name")
-    return value
-
-
-def _template(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise error("schema", f"expected a name, found {shown(value)}", "put it in quotes" if value is not None else "")
-    return Template(value)
-
-
-def _references(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise error("schema", f"expected a node's name, found {shown(value)}", "a reference is text, such as enc1")
-    if keyword.iskeyword(value):
-        raise error("name", objection(value), "choose another name")
-    return References(value)
-
-
-def _listed(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
-
-
-def _text(value: Any) -> Any:
-    if not isinstance(value, str):
-        raise error("schema", f"expected text, found {shown(value)}", "put it in quotes" if value is not None else "")
-    return value.strip()
-
-
-def _given(value: Any) -> Any:
-    """What stands after a key, where leaving the key out would mean something."""
-    if value is None:
-        raise error("schema", "nothing stands after the key", "give it a value, or leave the key out")
-    return value
-
-
-def _test(key: str) -> Expression:
-    """The condition of a key ``if CONDITION``."""
-    return Expression(key[len("if") :].strip())
-
-
-def _number(value: Any) -> Any:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise error("schema", f"expected a number, found {shown(value)}")
-    return value
-
-
 def _version(value: Any) -> Any:
     if value != 1:
         raise error("schema", f"segspec reads version 1 of the language, found {shown(value)}", "write segspec: 1")
     return value
-
-
-Name: TypeAlias = Annotated[str, AfterValidator(_name)]
-Text: TypeAlias = Annotated[str, BeforeValidator(_text)]
-Word: TypeAlias = Annotated[Template, BeforeValidator(_template), WithJsonSchema({"type": "string"})]
-Each: TypeAlias = Annotated[Loop, BeforeValidator(Loop), WithJsonSchema({"type": "string"})]
-Test: TypeAlias = Annotated[Expression, BeforeValidator(_test), WithJsonSchema({"type": "string"})]
-AnyValue: TypeAlias = Annotated[Value, BeforeValidator(Value), WithJsonSchema({})]
-Number: TypeAlias = Annotated[int | float, BeforeValidator(_number)]
-Ref: TypeAlias = Annotated[References, BeforeValidator(_references), WithJsonSchema({"type": "string"})]
-Refs: TypeAlias = Annotated[list[Ref], BeforeValidator(_listed)]
 
 
 class Citation(Model):
@@ -211,8 +131,8 @@ class Input(Model):
 
     name: Annotated[Ref, Field(alias="<name>")]
     path: Annotated[tuple[str | int, ...], Field(alias="<path>")]
-    channels: Annotated[AnyValue | None, BeforeValidator(_given)] = None
-    length: Annotated[AnyValue | None, BeforeValidator(_given)] = None
+    channels: Annotated[AnyValue | None, BeforeValidator(something)] = None
+    length: Annotated[AnyValue | None, BeforeValidator(something)] = None
     doc: Text = ""
 
     def stated(self) -> dict[str, tuple[int, Value]]:
@@ -250,7 +170,7 @@ class Output(Model):
     """
 
     name: Annotated[Word | None, Field(alias="<name>")] = None
-    source: Annotated[References, BeforeValidator(_references), Field(alias="from", examples=["NODE"])]
+    source: Annotated[References, BeforeValidator(references), Field(alias="from", examples=["NODE"])]
     tests: Annotated[list[Test], Field(alias="<tests>")] = []
     path: Annotated[tuple[str | int, ...], Field(alias="<path>")] = ()
     when: Literal["always", "training", "used"] = "always"
@@ -285,8 +205,8 @@ def _output(name: str | None, given: Any, path: tuple[str | int, ...], tests: tu
 class Node(Model):
     """What every node may have: what it reads, how often it is repeated, a comment."""
 
-    source: Annotated[Refs | None, BeforeValidator(_given), Field(alias="from")] = None
-    repeat: Annotated[AnyValue | None, BeforeValidator(_given)] = None
+    source: Annotated[Refs | None, BeforeValidator(something), Field(alias="from")] = None
+    repeat: Annotated[AnyValue | None, BeforeValidator(something)] = None
     doc: Text = ""
 
     way: ClassVar[str]
@@ -539,6 +459,7 @@ class Spec(Block):
     presets: dict[Name, dict[str, Any]] = {}
     init: Init = {}
     expect: Expectations = Expectations()
+    checkpoints: dict[Name, Checkpoint] = {}
 
 
 @lru_cache(maxsize=1)
@@ -551,6 +472,9 @@ def complete() -> None:
         LoopStatement,
         ConditionStatement,
         NodeStatement,
+        RuleLoop,
+        RuleCondition,
+        Checkpoint,
         Block,
         Spec,
     ):

@@ -113,7 +113,7 @@ class _Spot:
         elif part == "[key]":
             self.key = True
         elif part.startswith("<"):
-            self.key = part in ("<name>", "<loop>", "<test>", "<tests>")
+            self.key = part in ("<name>", "<loop>", "<test>", "<tests>", "<foreign>")
             if part in ("<each>", "<where>"):
                 self._enter(next(iter(self.held)))
         elif isinstance(self.held, dict) and part in self.held:
@@ -129,10 +129,11 @@ class _Spot:
                 self._enter(part)
         elif isinstance(self.held, list):
             self._enter(index)
-        elif isinstance(self.held, dict) and models.NodeStatement in map(_bare, get_args(item)):
+        elif isinstance(self.held, dict) and all("key" in _bare(kind).model_fields for kind in get_args(item)):
             key = list(self.held)[index]
             self._enter(key)
-            self.nodes += [] if key.startswith(("for ", "if ")) else [key]
+            if models.NodeStatement in map(_bare, get_args(item)) and not key.startswith(("for ", "if ")):
+                self.nodes.append(key)
 
     def _enter(self, part: str | int) -> None:
         if isinstance(self.held, dict | list):

@@ -19,6 +19,11 @@ def networks() -> dict[str, Path]:
     return {path.stem: path for path in sorted(found, key=lambda path: path.stem)}
 
 
+def backends() -> list[str]:
+    """The backends that have templates, by name."""
+    return sorted(path.parent.name for path in TEMPLATES.glob("*/backend.yaml"))
+
+
 def find(name: str) -> Path:
     """The file that NAME on the command line means: a path, or a network of the zoo."""
     path = Path(name)

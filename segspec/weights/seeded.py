@@ -20,13 +20,23 @@ It divides by √(variance + ε), and some frameworks round ε to float32. A dee
 that rounding a thousandfold; against a variance of 64 it stays far below the limit.
 """
 
+FEW = 9
+"""Up to how many weights a sum has that are kept away from zero.
+
+Where dilation is larger than the map, one tap of a depthwise convolution is left. Near zero, it would leave a channel
+without variance, and of that channel's normalisation nothing but the rounding of ε.
+"""
+
 
 def weight(entry: Entry) -> np.ndarray:
     """The values of one parameter or statistic, in its canonical layout."""
     draw, gain = generator(entry.name), GAIN if entry.normalised else 1
     if len(entry.shape) > 1:
         fan_in = math.prod(entry.shape[1:])
-        values = draw.standard_normal(entry.shape, dtype=np.float32) * (gain * math.sqrt(2 / fan_in))
+        values: np.ndarray = draw.standard_normal(entry.shape, dtype=np.float32)
+        if fan_in <= FEW:
+            values += np.copysign(np.float32(0.5), values)
+        values *= gain * math.sqrt(2 / fan_in)
     elif entry.slot == "running_var":
         values = draw.uniform(0.5, 1.5, entry.shape) * gain**2
     elif entry.slot == "running_mean":

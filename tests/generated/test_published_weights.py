@@ -1,0 +1,96 @@
+"""Published checkpoints at work: torchvision's networks and what is generated compute the same from its files."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from test_references import LIMIT, build, image, relative, vision  # noqa: E402, F401
+from torch import nn  # noqa: E402
+
+from segspec.cli import main  # noqa: E402
+
+pytestmark = pytest.mark.torch
+
+
+def converted(name: str, theirs: nn.Module, target: Path, *options: str) -> Path:
+    """What ``segspec weights convert`` makes of the file that holds a network of theirs."""
+    source = target.with_name("published.pth")
+    torch.save(theirs.state_dict(), source)
+    assert main(["weights", "convert", name, str(source), str(target), *options]) == 0
+    return target
+
+
+SEGMENTATION = {"weights": None, "weights_backbone": None}
+NETWORKS: dict[str, tuple[str, str, Callable[[Any], nn.Module]]] = {
+    "resnet18": ("resnet", "depth18", lambda models: models.resnet18(weights=None)),
+    "resnet50": ("resnet", "", lambda models: models.resnet50(weights=None)),
+    "mobilenet_v2": ("mobilenet_v2", "", lambda models: models.mobilenet_v2(weights=None)),
+    "vgg16_bn": ("vgg16_bn", "", lambda models: models.vgg16_bn(weights=None)),
+    "fcn_resnet50": (
+        "fcn_resnet",
+        "auxiliary",
+        lambda models: models.segmentation.fcn_resnet50(**SEGMENTATION, num_classes=21, aux_loss=True),
+    ),
+    "deeplabv3_resnet50": (
+        "deeplabv3",
+        "torchvision_auxiliary",
+        lambda models: models.segmentation.deeplabv3_resnet50(**SEGMENTATION, num_classes=21, aux_loss=True),
+    ),
+    "deeplabv3_resnet101": (
+        "deeplabv3",
+        "torchvision_resnet101",
+        lambda models: models.segmentation.deeplabv3_resnet101(**SEGMENTATION, num_classes=21, aux_loss=False),
+    ),
+}
+SLOW = ("vgg16_bn", "deeplabv3_resnet50", "deeplabv3_resnet101")
+
+
+@pytest.mark.parametrize(
+    "which", [pytest.param(which, marks=pytest.mark.slow if which in SLOW else []) for which in NETWORKS]
+)
+def test_torchvision(which: str, vision: Any, network: Callable[..., type], tmp_path: Path) -> None:  # noqa: F811
+    name, preset, make = NETWORKS[which]
+    theirs = build(lambda: make(vision)).eval()
+    ours = build(network(name, "torch", preset)).eval()
+    ours.load_state_dict(torch.load(converted(name, theirs, tmp_path / "own.pth"), weights_only=True), strict=True)
+    x = image(65, 97)
+    with torch.no_grad():
+        expected, found = theirs(x), ours(x)
+    assert relative(expected["out"] if isinstance(expected, dict) else expected, found) <= LIMIT
+
+
+def test_a_classifier_for_other_classes_stays_out(vision: Any, tmp_path: Path, capsys: Any) -> None:  # noqa: F811
+    theirs = build(lambda: vision.resnet18(weights=None))
+    path = converted("resnet", theirs, tmp_path / "own.pth", "--set", "num_classes=5")
+    own = torch.load(path, weights_only=True)
+    assert "fc.weight" not in own
+    assert torch.equal(own["layer4.1.conv2.weight"], theirs.state_dict()["layer4.1.conv2.weight"])
+    said = capsys.readouterr().err
+    assert "for resnet --preset depth18 --set num_classes=5" in said
+    assert "so left out: fc.weight, fc.bias" in said
+
+
+@pytest.mark.paddle
+def test_from_torchvision_to_paddle(vision: Any, network: Callable[..., type], tmp_path: Path) -> None:  # noqa: F811
+    """``segspec weights convert deeplabv3 deeplabv3_resnet50_coco.pth model.pdparams``."""
+    paddle = importlib.import_module("paddle")
+    make = NETWORKS["deeplabv3_resnet50"][2]
+    theirs = build(lambda: make(vision)).float().eval()
+    path = converted("deeplabv3", theirs, tmp_path / "model.pdparams")
+    ours = network("deeplabv3", "paddle", "torchvision_auxiliary")()
+    missing, unexpected = ours.set_state_dict(paddle.load(str(path)))
+    assert missing == unexpected == []
+    ours.to(dtype="float64")
+    ours.eval()
+    x = image(64, 96)
+    with torch.no_grad(), paddle.no_grad():
+        expected, found = theirs.double()(x)["out"], ours(paddle.to_tensor(x.numpy()))
+    assert relative(expected, torch.from_numpy(np.array(found))) <= LIMIT
