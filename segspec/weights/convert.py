@@ -20,7 +20,7 @@ from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
 from segspec.weights.tensors import Checkpoint, Tensor, of_array
 
-HELD = 2**26
+HELD = 2**28
 """After how many bytes the memory of the source's tensors is given back."""
 
 Progress = Callable[[int], None]
