@@ -121,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="steps of each optimiser (default: 2; 0 leaves training out)",
     )
+    verify.add_argument("--no-starts", action="store_true", help="leave out how parameters start")
     _python(verify)
     verify.add_argument(
         "--timeout",
@@ -405,6 +406,7 @@ def _verify(options: argparse.Namespace) -> int:
         sizes=tuple(options.size),
         batch=options.batch or BATCH,
         steps=options.steps,
+        starts=not options.no_starts,
         python=_interpreters(options),
         timeout=options.timeout,
     )

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
+from segspec.backends.arrays import Reading
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.ops.laws import Gaussian, Interval, Law
-from segspec.parity import recording
 from segspec.parity import starts as checked
-from segspec.parity.process import Outcome
+from segspec.parity.process import execute
+from segspec.parity.recording import module
 from segspec.parity.starts import StartRow, starts
 from segspec.render import render
-from segspec.render.backend import Backend, backend
+from segspec.render.backend import backend
 from segspec.spec.load import load
 from segspec.weights import initial
-from segspec.weights.state import Entry
+from segspec.weights.state import entries
 
 SPEC: dict[str, Any] = {
     "segspec": 1,
@@ -60,13 +63,15 @@ Fault = Callable[[np.ndarray], np.ndarray]
 
 
 @pytest.fixture
-def simulated(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[StartRow]]:
+def simulated(graph: Graph) -> Callable[..., list[StartRow]]:
     """The check with backends that draw what is declared, but for the second one's faults by tensor."""
 
     def run(faults: dict[str, Fault] | None = None, seed: int = 0) -> list[StartRow]:
-        def values(graph: Graph, held: Backend, tensors: list[Entry], builds: int) -> tuple[dict[str, np.ndarray], str]:
-            first = 1000 * seed + (500 if held.name == "paddle" else 0)
-            other = (faults or {}) if held.name == "paddle" else {}
+        def values(name: str) -> dict[str, np.ndarray]:
+            first = 1000 * seed + (500 if name == "paddle" else 0)
+            other = (faults or {}) if name == "paddle" else {}
+            builds = checked.asked(graph)["builds"]
+            tensors = entries(graph)
             drawn = {
                 entry.name: np.stack([initial.values(entry, first + build) for build in range(builds)])
                 for entry in tensors
@@ -76,11 +81,9 @@ def simulated(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> Callable[..., li
                 entry.name: drawn[entry.name].reshape(builds, -1)[:, :: checked._step(entry.shape, builds)]
                 for entry in tensors
                 if drawn[entry.name].size
-            }, ""
+            }
 
-        monkeypatch.setattr(checked, "_values", values)
-        monkeypatch.setattr(checked, "require", lambda backends: None)
-        return list(starts(graph, [backend("torch"), backend("paddle")]))
+        return list(starts(graph, {name: values(name) for name in ("torch", "paddle")}))
 
     return run
 
@@ -218,6 +221,19 @@ def test_limits_are_passed_as_seldom_as_they_say(count: int, law: Law, monkeypat
 # --- the frameworks' own ------------------------------------------------------------------------------
 
 
+def started(graph: Graph, *names: str, source: str = "") -> list[StartRow]:
+    """The check of what these backends draw, of what is generated or of another source."""
+    drawn: dict[str, dict[str, np.ndarray]] = {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as text:
+            folder = Path(text)
+            job = module(graph, backend(name), folder / "m0", [checked.asked(graph)], source)
+            passes = execute(backend(name), [job], folder).modules["m0"]
+            found = Reading(str(folder / "m0.bin"), passes["starts"]["index"])
+            drawn[name] = {key: np.array(values) for key, values in found.items()}
+    return list(starts(graph, drawn))
+
+
 CONVOLUTIONS = {"first.weight", "second.weight", "third.weight"}
 OF_ITS_OWN = {"up.weight", "up.bias", "fc.weight", "fc.bias", "head.weight", "given"}
 
@@ -236,29 +252,25 @@ SABOTAGE: dict[str, tuple[str, str, str, set[str]]] = {
 
 
 @pytest.mark.parametrize("fault", [pytest.param(key, marks=getattr(pytest.mark, SABOTAGE[key][0])) for key in SABOTAGE])
-def test_sabotage_of_generated_code_is_found(fault: str, graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sabotage_of_generated_code_is_found(fault: str, graph: Graph) -> None:
     name, right, wrong, tensors = SABOTAGE[fault]
     source = render(graph, backend(name))
     assert right in source
-    monkeypatch.setattr(recording, "render", lambda graph, held: source.replace(right, wrong))
-    rows = list(starts(graph, [backend(name)]))
+    rows = started(graph, name, source=source.replace(right, wrong))
     assert {row.tensor for row in rows if not row.ok and "nodes" not in row.tensor} == tensors
 
 
-def test_what_stops_a_backend_is_a_row(graph: Graph, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checked, "require", lambda backends: None)
-    stopped = Outcome({"m0": {"": {"failure": "it has no memory left"}}})
-    monkeypatch.setattr(checked, "execute", lambda *_: stopped)
-    (row,) = starts(graph, [backend("torch")])
+def test_what_stops_a_backend_is_a_row(graph: Graph) -> None:
+    (row,) = starts(graph, {"torch": "it has no memory left"})
     assert (row.ok, row.error, row.note) == (False, None, "PyTorch failed: it has no memory left")
 
 
 @pytest.mark.torch
 @pytest.mark.paddle
 def test_generated_code_starts_right_and_the_same_again(graph: Graph) -> None:
-    rows = list(starts(graph, [backend("torch"), backend("paddle")]))
+    rows = started(graph, "torch", "paddle")
     assert all(row.ok for row in rows)
-    again = {row.tensor: row.error for row in starts(graph, [backend("torch")])}
+    again = {row.tensor: row.error for row in started(graph, "torch")}
     assert again == {row.tensor: row.error for row in rows if row.backends == ("torch",)}
     assert {row.backends for row in rows} == {("torch",), ("paddle",), ("torch", "paddle")}
     assert {row.tensor for row in rows} >= CONVOLUTIONS | OF_ITS_OWN | {"norm.running_var"}

@@ -93,6 +93,9 @@ class UNetValid(nn.Layer):
         image: (N, in_channels, H, W)
         logits: (N, num_classes, -188 + 16 * ⌊(H + 4)/16⌋, -188 + 16 * ⌊(W + 4)/16⌋)
         sizes: H and W at least 188
+
+    Weights:
+        net.set_state_dict(paddle.load("unet_valid.pdparams"))
     """
 
     def __init__(

@@ -183,6 +183,9 @@ class Xception(nn.Layer):
         image: (N, in_channels, H, W)
         logits: (N, num_classes)
         sizes: any H and W
+
+    Weights:
+        net.set_state_dict(paddle.load("xception.pdparams"))
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 1000) -> None:

@@ -95,6 +95,9 @@ class UNetValid(nn.Module):
         image: (N, in_channels, H, W)
         logits: (N, num_classes, -188 + 16 * ⌊(H + 4)/16⌋, -188 + 16 * ⌊(W + 4)/16⌋)
         sizes: H and W at least 188
+
+    Weights:
+        net.load_state_dict(torch.load("unet_valid.pth", weights_only=True))
     """
 
     def __init__(

@@ -174,6 +174,9 @@ class Xception(nn.Module):
         image: (N, in_channels, H, W)
         logits: (N, num_classes)
         sizes: any H and W
+
+    Weights:
+        net.load_state_dict(torch.load("xception.pth", weights_only=True))
     """
 
     def __init__(self, in_channels: int = 3, num_classes: int = 1000) -> None:

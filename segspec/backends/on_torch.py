@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,18 @@ class Torch:
 
     def seed(self, number: int) -> None:
         torch.manual_seed(number)
+
+    @contextmanager
+    def undrawn(self) -> Iterator[None]:
+        names = ("kaiming_uniform_", "uniform_", "normal_", "trunc_normal_", "xavier_uniform_")
+        drawing = {name: getattr(nn.init, name) for name in names}
+        for name in names:
+            setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+        try:
+            yield
+        finally:
+            for name, function in drawing.items():
+                setattr(nn.init, name, function)
 
     def state(self, network: Any) -> dict[str, Any]:
         return {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}

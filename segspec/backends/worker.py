@@ -40,6 +40,9 @@ class Framework(Protocol):
     def seed(self, number: int) -> None:
         """Start anew the random numbers from which parameters are drawn."""
 
+    def undrawn(self) -> Any:
+        """A context in which layers are made without drawing their parameters, which are given values later."""
+
     def state(self, network: Any) -> dict[str, Any]:
         """Every parameter and statistic, by its key, each itself and no copy."""
 
@@ -248,7 +251,7 @@ class Session:
         if asked["dtype"] != self.dtype:
             self.network = None  # the old one goes before the new one comes
             self.dtype = asked["dtype"]
-            self.network = self.framework.build(self.network_class, self.dtype)
+            self.network = self._built(self.dtype)
             self.layers = dict(self.framework.layers(self.network))
             self.paths = {id(layer): path for path, layer in self.layers.items()}
             self.tensors = self.framework.state(self.network)
@@ -259,6 +262,19 @@ class Session:
             self._reset(entry)
         write.seconds += time.perf_counter() - began
         getattr(self, asked["do"])(asked, write)
+
+    def _built(self, dtype: str) -> Any:
+        """A network that is given weights: what it would draw, no layer need fill in."""
+        names = vars(sys.modules[self.network_class.__module__])
+        kept = names.get("init_weights")
+        if kept is not None:
+            names["init_weights"] = _nothing
+        try:
+            with self.framework.undrawn():
+                return self.framework.build(self.network_class, dtype)
+        finally:
+            if kept is not None:
+                names["init_weights"] = kept
 
     def _weight(self, entry: dict[str, Any]) -> np.ndarray:
         return _laid(self.weights[entry["name"]], entry)
@@ -279,7 +295,7 @@ class Session:
                     values = self.framework.array(tensors[entry["key"]]).ravel()[:: asked["steps"][entry["name"]]]
                     found.setdefault(entry["name"], []).append(values.copy())  # the network itself goes
         for name, drawn in found.items():
-            write(name, np.stack(drawn))
+            write(name, np.stack(drawn), whole=True)
 
     def calibrate(self, asked: dict[str, Any], write: Writing) -> None:
         """Set each normalisation's statistics to what it sees, spread by what they were, and record them.
@@ -445,7 +461,7 @@ def _node(place: Any, name: str, value: Any) -> Any:
 
 
 def _nothing(_: Any) -> None:
-    """What is done before a layer of which only the output matters."""
+    """What is done before a layer of which only the output matters, and to one that is given its weights."""
 
 
 def _laid(array: np.ndarray, entry: dict[str, Any]) -> np.ndarray:

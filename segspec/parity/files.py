@@ -63,11 +63,11 @@ def verify(first: Side, second: Side, *, python: Mapping[str, str], tell: Tell |
     if size is None:
         message = f"no size was found at which {graph.name} can be verified with batch {BATCH}"
         raise fail("size", message, graph.definition.place())
-    plan = Plan((size,), BATCH, 0, size, ("float64",))
+    plan = Plan((size,), BATCH, 0, size, dtypes=("float64",))
     with tempfile.TemporaryDirectory(prefix="segspec-") as folder:
         found: list[Recording] = []
         for name, side in (("source", first), ("target", second)):
             task = Task(graph, side.backend, plan, weights=side.weight)
             place, given = Path(folder) / name, tuple(found)
             found += record([task], place, given, python=python.get(side.backend.name, ""), tell=tell)
-        return report(*found)
+        return report(found[0], found[1])

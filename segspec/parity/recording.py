@@ -17,6 +17,7 @@ from segspec.graph.model import Graph
 from segspec.parity.plan import Size, path_of
 from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
+from segspec.parity.starts import asked
 from segspec.render import Backend, marks, render
 from segspec.weights import seeded
 from segspec.weights.state import Entry, entries, placement
@@ -36,15 +37,17 @@ Weights = Callable[[Entry], np.ndarray]
 
 @dataclass(frozen=True)
 class Plan:
-    """What is recorded of a network: at which sizes, how many images at a time, how many steps of an optimiser.
+    """What is recorded of a network: at which sizes, how many images at a time, after how many steps of an optimiser.
 
-    Steps of an optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
+    Besides, if ``starts``, what it is drawn from at first. Steps of an optimiser are taken at a size at which no op
+    is coarse, if there is one: they amplify what is.
     """
 
     sizes: tuple[Size, ...]
     batch: int
     steps: int
     training_size: Size
+    starts: bool = False
     dtypes: tuple[str, ...] = DTYPES
 
     def passes(self) -> Iterator[tuple[str, Size, str, str]]:
@@ -179,6 +182,8 @@ def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
 def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[str, Any]]:
     """The passes in the order in which they run: all float64 first, so that a network of each dtype is built once."""
     graph, plan, own = task.graph, task.plan, scenes(task.graph, task.backend, task.plan)
+    if plan.starts and entries(graph):
+        yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
     if task.weights is not seeded.weight:
         yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
@@ -259,9 +264,9 @@ def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
     """The recording of one module that a process has run."""
     made = Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan))
     made.environment = outcome.environment
-    for asked, result in outcome.modules[folder.name].items():
+    for name, result in outcome.modules[folder.name].items():
         made.seconds += result.get("seconds", 0.0)
-        made.passes[asked] = result.get("failure") or Reading(f"{folder}.bin", result["index"])
+        made.passes[name] = result.get("failure") or Reading(f"{folder}.bin", result["index"])
     return made
 
 

@@ -22,23 +22,18 @@ lemma 1; for the distance to a distribution Massart 1990, and of two samples Wei
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from segspec.backends.arrays import Reading
 from segspec.graph.instances import parameters
 from segspec.graph.model import Graph
 from segspec.ops.initializers import Initializer
 from segspec.ops.laws import Gaussian, Interval, Law
-from segspec.parity.process import execute, require
-from segspec.parity.recording import module
-from segspec.render import Backend
+from segspec.render.backend import backend
 from segspec.weights import initial
 from segspec.weights.state import Entry, entries
 
@@ -105,16 +100,16 @@ class _Sample:
     z: np.ndarray
 
 
-def starts(graph: Graph, backends: Sequence[Backend]) -> Iterator[StartRow]:
-    """Every comparison for one graph: by backend, then of each other backend with the first.
+Drawn: TypeAlias = "Mapping[str, np.ndarray] | str"
+"""What each tensor starts as in one backend, one row a build; or what stopped it."""
 
-    Raises :class:`~segspec.errors.SpecError` where a framework is missing.
-    """
-    require(backends)
+
+def starts(graph: Graph, drawn_by: Mapping[str, Drawn]) -> Iterator[StartRow]:
+    """Every comparison for one graph, of what its backends drew: by backend, then of each other with the first."""
     tensors = entries(graph)
     if not tensors:
         return
-    tests = _Tests(tensors, len(backends))
+    tests = _Tests(tensors, len(drawn_by))
     builds = _builds(graph, tensors)
     drawn: dict[str, dict[str, _Sample]] = {}
 
@@ -123,18 +118,16 @@ def starts(graph: Graph, backends: Sequence[Backend]) -> Iterator[StartRow]:
         note = said if ok else found.note
         return StartRow(graph.name, tensor, found.check, names, shape, found.error, found.limit, ok, note)
 
-    for backend in backends:
-        name = backend.name
-        values, failure = _values(graph, backend, tensors, builds)
-        if failure:
-            note = f"{backend.title} failed: {failure}"
-            yield StartRow(graph.name, "", "start", (name,), (), None, 0.0, False, note)
+    for name, values in drawn_by.items():
+        title = backend(name).title
+        if isinstance(values, str):
+            yield StartRow(graph.name, "", "start", (name,), (), None, 0.0, False, f"{title} failed: {values}")
             continue
         held: dict[str, _Sample] = {}
         for entry in tensors:
             array = values.get(entry.name)
             if array is None or array.shape[1] != _taken(entry.shape, builds):
-                missing = f"{backend.title} has no such tensor of {math.prod(entry.shape)} elements"
+                missing = f"{title} has no such tensor of {math.prod(entry.shape)} elements"
                 yield StartRow(graph.name, entry.name, "start", (name,), entry.shape, None, 0.0, False, missing)
             elif _random(entry):
                 sample = held[entry.name] = _sample(entry, array)
@@ -184,18 +177,12 @@ def _taken(shape: tuple[int, ...], builds: int) -> int:
     return math.ceil(math.prod(shape) / _step(shape, builds))
 
 
-def _values(graph: Graph, backend: Backend, tensors: Sequence[Entry], builds: int) -> tuple[dict[str, np.ndarray], str]:
-    """What each tensor starts as, one row a build; or what stopped the backend."""
+def asked(graph: Graph) -> dict[str, Any]:
+    """The pass in which a backend's process draws the tensors: see ``Session.starts`` there."""
+    tensors = entries(graph)
+    builds = _builds(graph, tensors)
     steps = {entry.name: _step(entry.shape, builds) for entry in tensors}
-    asked = {"id": "starts", "do": "starts", "dtype": "float32", "seed": SEED, "builds": builds, "steps": steps}
-    with tempfile.TemporaryDirectory(prefix="segspec-") as text:
-        folder = Path(text)
-        passes = execute(backend, [module(graph, backend, folder / "m0", [asked])], folder).modules["m0"]
-        for result in passes.values():
-            if "failure" in result:
-                return {}, result["failure"]
-        found = Reading(str(folder / "m0.bin"), passes["starts"]["index"])
-        return {name: np.array(values) for name, values in found.items()}, ""
+    return {"id": "starts", "do": "starts", "dtype": "float32", "seed": SEED, "builds": builds, "steps": steps}
 
 
 # --- what is found -----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from segspec.parity.plan import Size
 from segspec.parity.process import TIMEOUT, Tell, require
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.sizes import default_sizes, exact_size
+from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
 
@@ -35,6 +36,7 @@ class Settings:
     sizes: tuple[Size, ...] = ()
     batch: int = BATCH
     steps: int = STEPS
+    starts: bool = True
     python: Mapping[str, str] = field(default_factory=dict)
     timeout: float = TIMEOUT
 
@@ -77,7 +79,7 @@ def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> P
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
         raise fail("size", message, graph.definition.place())
-    return Plan(sizes, batch, settings.steps, training or sizes[0])
+    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts)
 
 
 def verify(
@@ -106,15 +108,15 @@ def verify(
                 timeout=asked.timeout,
                 tell=tell,
             )
-            for one, other in zip(first, found, strict=False):
-                yield report(one, other)
+            for graph, one, other in zip(graphs, first, found, strict=False):
+                yield report(one, other, graph)
             first = first or found
 
 
-def report(first: Recording, second: Recording) -> Report:
-    """Everything that can be said of two recordings of one network."""
+def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
+    """Everything that can be said of two recordings of one network; how it starts only with its graph."""
     pair = (first, second)
-    comparisons = compare(first, second)
+    comparisons = [*(_starts(graph, pair) if graph else ()), *compare(first, second)]
     failures = [(held.backend, name, why) for held in pair for name, why in held.failures().items()]
     parts = {name: held.parts for name, held in first.scenes.items()}
     lines = {held.backend: held.about["lines"] for held in pair}
@@ -131,3 +133,17 @@ def report(first: Recording, second: Recording) -> Report:
         {held.backend: held.environment for held in pair},
         first.seconds + second.seconds,
     )
+
+
+def _starts(graph: Graph, pair: Sequence[Recording]) -> Iterator[Comparison]:
+    """How both backends' parameters start, held to what is declared and to one another."""
+    drawn = {held.about["backend"]: held.arrays("starts") for held in pair}
+    found = {name: dict(values) for name, values in drawn.items() if values is not None}
+    if len(found) < len(drawn):
+        return
+    for row in starts(graph, found):
+        which = " and ".join(held.backend for held in pair if held.about["backend"] in row.backends)
+        note = "" if row.ok else row.note
+        yield Comparison(
+            row.check, "", "start", "float32", row.tensor, which, row.shape, row.error, row.limit, row.ok, note
+        )

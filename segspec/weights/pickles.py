@@ -184,7 +184,7 @@ class _Machine:
                 self.stack.append(self.named(module, attribute))
             case "REDUCE":
                 arguments, function = self.pop(), self.pop()
-                if isinstance(function, Named) or not callable(function) or not isinstance(arguments, tuple):
+                if not callable(function) or not isinstance(arguments, tuple):
                     raise Refused("it calls something that is no function")
                 self.stack.append(function(*arguments))
             case "BUILD":

@@ -148,25 +148,26 @@ def test_no_global_is_admitted_that_weights_only_loading_refuses() -> None:
 
 
 @pytest.mark.parametrize(
-    "held",
+    ("held", "said"),
     [
-        b"cnumpy\nndarray\n)R",  # a class that is only named is called
-        b"cnumpy\nndarray\n}X\x01\x00\x00\x00aK\x01sb",  # … or given attributes
-        b"]}X\x01\x00\x00\x00aK\x01sb",
-        b"ccollections\nOrderedDict\nK\x01R",
-        b"K\x01)R",
-        b"cbuiltins\ntuple\n(K\x01tR",
-        b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8tR",
-        b"cnumpy\ndtype\n(K\x01tR",
-        b"cnumpy.core.multiarray\n_reconstruct\n)R",  # an array without elements
-        b"cnumpy.core.multiarray\n_reconstruct\n)RNb",
-        b"Q",
-        b"]K\x01s",
-        b"K\x01a",
+        (b"cnumpy\nndarray\n)R", "calls something"),  # a class that is only named is called
+        (b"cnumpy\nndarray\n}X\x01\x00\x00\x00aK\x01sb", "sets the attributes"),  # … or given attributes
+        (b"]}X\x01\x00\x00\x00aK\x01sb", "sets the attributes"),
+        (b"ccollections\nOrderedDict\nK\x01R", "calls something"),
+        (b"K\x01)R", "calls something"),
+        (b"(\x85", "never put there"),  # what lies below a mark
+        (b"cbuiltins\ntuple\n(K\x01tR", "not made of a tuple"),
+        (b"c_codecs\nencode\n(X\x01\x00\x00\x00aX\x05\x00\x00\x00utf-8tR", "otherwise than in Latin-1"),
+        (b"cnumpy\ndtype\n(K\x01tR", "a dtype is no text"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n)R", "never filled"),
+        (b"cnumpy.core.multiarray\n_reconstruct\n)RNb", "not built as NumPy builds one"),
+        (b"Q", "outside itself"),
+        (b"]K\x01s", "is no dict"),
+        (b"K\x01a", "is no list"),
     ],
 )
-def test_what_is_known_is_not_misused(held: bytes, refused: Callable[[bytes], str]) -> None:
-    refused(b"\x80\x04}X\x01\x00\x00\x00w" + held + b"s.")
+def test_what_is_known_is_not_misused(held: bytes, said: str, refused: Callable[[bytes], str]) -> None:
+    assert said in refused(b"\x80\x04}X\x01\x00\x00\x00w" + held + b"s.")
 
 
 # --- files that are damaged, or lie -----------------------------------------------------------------------
@@ -285,6 +286,7 @@ ONE = b"C\x04\x00\x00\x80?"
     ("data", "said"),
     [
         (entries_of(array(b"K\x02\x85", ONE)), "its shape 2 takes 8 bytes, but it has 4"),
+        (entries_of(array(b"K\x01\x85", b"C\x08" + bytes(8))), "its shape 1 takes 4 bytes, but it has 8"),
         (entries_of(array(b"\x8a\x08\x00\x00\x00\x00\x00\x00\x00\x10\x85", ONE)), "bytes, but it has 4"),
         (entries_of(array(b"J\xff\xff\xff\xff\x85", ONE)), "no tuple of sizes"),
         (entries_of(array(b"K\x01\x85", b"\x8e" + struct.pack("<Q", 2**60))), "1,152,921,504,606,846,976 bytes"),
