@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 TEXT = "Carry weights between frameworks, and see what is in their files."
 
+MAX_KEYS = 20
+"""How many tensors a warning names."""
 SHOWN_FROM = 2**26
 """From how many bytes on a terminal is shown how much is written."""
 
@@ -116,22 +118,24 @@ def _fitted(options: argparse.Namespace, checkpoint: Checkpoint, named_by: str =
     return found
 
 
-def _note(notes: Sequence[str]) -> None:
+def _note(notes: Sequence[str], kind: str = "note") -> None:
     for note in notes:
-        print(f"note: {''.join(char if char.isprintable() else ' ' for char in note)}", file=sys.stderr)
+        print(f"{kind}: {''.join(char if char.isprintable() else ' ' for char in note)}", file=sys.stderr)
 
 
 def _convert(options: argparse.Namespace) -> int:
     from segspec.weights import formats
-    from segspec.weights.convert import strange_numbers, write
-    from segspec.weights.fit import grouped
+    from segspec.weights.convert import recast, strange_numbers, write
 
     gc.enable()
     kind = formats.format_of(options.kind, options.target)
     checkpoint = formats.read(options.source)
     found = _fitted(options, checkpoint, options.named_by, options.published)
     if strange := strange_numbers(checkpoint, found.keys):
-        _note([f"not all numbers are finite in {grouped(strange, found.keys)}"])
+        more = f" and {len(strange) - MAX_KEYS:,} more" if len(strange) > MAX_KEYS else ""
+        _note([f"not all numbers are finite in {', '.join(strange[:MAX_KEYS])}{more}"], "warning")
+    if note := recast(found, kind):
+        _note([note])
     chosen = None
     if options.verify:
         from segspec.parity import files

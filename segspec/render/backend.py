@@ -95,7 +95,8 @@ class Checkpoints(_Facts):
     """The files in which the framework keeps weights.
 
     ``format`` is one of those that segspec reads and writes by itself; ``load`` and ``save`` are the framework's own
-    lines for a network ``net`` and a file, ``"{file}"``. ``slices`` is the key of a table of large arrays' slices.
+    lines for a network ``net`` and a file, ``"{file}"``. ``slices`` is the key of a table of large arrays' slices;
+    ``dtype`` the one type that its loader takes, if it takes no other.
     """
 
     format: Literal["archive", "arrays"]
@@ -103,6 +104,7 @@ class Checkpoints(_Facts):
     load: str
     save: str
     slices: str = ""
+    dtype: Literal["", "F32"] = ""
 
 
 _ORDINARY = OpFacts()

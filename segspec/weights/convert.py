@@ -21,7 +21,7 @@ from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
 from segspec.weights.tensors import DTYPES, Checkpoint, Tensor
 
-HELD = 2**26
+HELD = 2**28
 """After how many bytes the memory of the source's tensors is given back."""
 
 Progress = Callable[[int], None]
@@ -135,6 +135,16 @@ def write(
 
     tensors = placed(found, formats.backend_of(kind))
     formats.write(path, kind, tensors, portable.metadata(found.graph), written)
+
+
+def recast(found: Fitted, kind: str) -> str:
+    """What is to be said where the target's framework loads fewer types than there are; empty where nothing is."""
+    backend = formats.backend_of(kind)
+    wanted = backend.checkpoints.dtype if backend else ""
+    others = sorted({tensor.dtype for tensor in found.tensors.values()} - {wanted})
+    if not backend or not wanted or not others:
+        return ""
+    return f"{' and '.join(others)} become {wanted}, the type that {backend.title} loads"
 
 
 def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:

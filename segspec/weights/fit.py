@@ -99,11 +99,6 @@ class Fit:
         """How many tensors of either side are not in their place."""
         return len(self.missing) + len(self.unexpected) + len(self.misshapen)
 
-    @property
-    def near(self) -> bool:
-        """Whether at least half of the network's tensors are there."""
-        return 2 * len(self.missing) <= len(self.tensors) + len(self.misshapen) + len(self.missing) + len(self.left)
-
     def problems(self) -> list[Problem]:
         """What keeps the checkpoint from fitting, each kind grouped by block."""
         place = Place(str(self.checkpoint.path))
@@ -170,12 +165,17 @@ def _counters(graph: Graph) -> set[str]:
 
 
 def placed(fitted: Fitted, backend: Backend | None) -> dict[str, Tensor]:
-    """The tensors as a backend's state has them; without one, as the portable checkpoint has them."""
+    """The tensors as a backend's state has them; without one, as the portable checkpoint has them.
+
+    They keep their types, but for a backend that loads only its networks' own.
+    """
     found = {}
     for place in places_of(fitted.graph, backend):
         if place.name in fitted.tensors:
             tensor = fitted.tensors[place.name].named(place.key)
-            found[place.key] = tensor.transposed() if place.transposed else tensor
+            tensor = tensor.transposed() if place.transposed else tensor
+            wanted = backend.checkpoints.dtype if backend else ""
+            found[place.key] = tensor.cast(wanted) if wanted not in ("", tensor.dtype) else tensor
     if backend is not None:
         left = {name.rpartition(".")[0] for name in fitted.left}
         for key in counters(fitted.graph, backend):

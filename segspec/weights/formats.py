@@ -29,6 +29,8 @@ WRITERS: dict[str, Written] = {PORTABLE: portable.write, "archive": archive.writ
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a file. Raises :class:`~segspec.errors.SpecError` if it is none, or not a harmless one."""
     place = Place(str(path))
+    if path.exists() and not path.is_file():
+        raise fail("unreadable", "it is there, but is no file", place)  # reading a pipe would wait for its writer
     try:
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

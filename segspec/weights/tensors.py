@@ -66,6 +66,19 @@ class Tensor:
         """The tensor with its second axis turned round."""
         return replace(self, read=lambda: self.read()[:, ::-1])
 
+    def cast(self, dtype: str) -> Tensor:
+        """The tensor with its numbers in another floating type."""
+
+        def read() -> np.ndarray:
+            made = np.empty(self.shape, DTYPES[dtype])
+            flat, done = made.reshape(-1), 0
+            for numbers in self.numbers():
+                flat[done : done + numbers.size] = numbers
+                done += numbers.size
+            return made
+
+        return replace(self, dtype=dtype, read=read)
+
     def pieces(self) -> Iterator[np.ndarray]:
         """Its elements in order, in flat contiguous pieces that follow from its shape alone; of bfloat16 the bits."""
         array = self.read()

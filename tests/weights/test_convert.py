@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
@@ -161,6 +162,8 @@ def test_no_file(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert main(["weights", "convert", str(spec), "absent.pth", str(tmp_path / "b.pth")]) == 2
     assert "absent.pth: error[unreadable]: cannot read: No such file" in capsys.readouterr().err
     assert main(["weights", "inspect", str(tmp_path)]) == 2
+    os.mkfifo(tmp_path / "pipe")
+    assert main(["weights", "inspect", str(tmp_path / "pipe")]) == 2
     assert main(["weights", "convert", "unett", "absent.pth", "b.pth"]) == 2
 
 
@@ -251,6 +254,27 @@ def test_diff_of_what_is_not_finite(save: Callable[..., Path], capsys: pytest.Ca
     capsys.readouterr()
     assert main(["weights", "diff", str(first), str(other), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["differences"][0]["absolute"] is None
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_types_stay_where_the_target_s_loader_takes_them(
+    dtype: type,
+    spec: Path,
+    save: Callable[..., Path],
+    state: dict[str, np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    changes = {name: array.astype(dtype) for name, array in state.items()}
+    source = save("archive", **changes)
+    for suffix in KINDS.values():
+        assert main(["weights", "convert", str(spec), str(source), str(tmp_path / f"b{suffix}")]) == 0
+        assert ("become F32" in capsys.readouterr().err) is (suffix == ".pdparams")
+    assert np.array_equal(
+        formats.read(tmp_path / "b.pdparams").tensors["square.weight"].read(),
+        changes["square.weight"].astype(np.float32).T,
+    )
+    assert formats.read(tmp_path / "b.safetensors").tensors["square.weight"].read().dtype == dtype
 
 
 # --- the frameworks -------------------------------------------------------------------------------------

@@ -420,7 +420,7 @@ def test_what_is_not_finite_is_named(
     source = save(kind, **{"stem.0.weight": weight, "head.bias": bias})
     assert main(["weights", "convert", str(spec), str(source), str(tmp_path / "b.safetensors")]) == 0
     message = capsys.readouterr().err
-    assert "not all numbers are finite in stem.0.weight, head.bias" in message
+    assert "warning: not all numbers are finite in stem.0.weight, head.bias" in message
     assert main(["weights", "inspect", str(tmp_path / "b.safetensors")]) == 0
     assert "1 not finite" in capsys.readouterr().out
 
