@@ -180,7 +180,8 @@ class Recorder:
         self.write(name, self.framework.array(tensor), tensor)
         if self._replays(name):
             return self._given(name, tensor)
-        if self.given is not None and key in (self.coarse or ()) and name in self.given:
+        if key in (self.coarse or ()) and self._fits(tensor, name):
+            assert self.given is not None
             tensor = self.framework.same_value(tensor, self.given[name])
         if self.gradient and first and self.framework.keep_gradient(tensor):
             self.kept[name] = tensor
@@ -195,11 +196,16 @@ class Recorder:
             self.replaced[place] = made
             if f"gradient {name}" in self.given:
                 self.kept[name] = made
-                self.products.append((tensor, self.given[f"gradient {name}"]))
+                if self._fits(tensor, f"gradient {name}"):
+                    self.products.append((tensor, self.given[f"gradient {name}"]))
         return self.replaced[place]
 
     def _replays(self, name: str) -> bool:
         return self.given is not None and self.coarse is None and name in self.given
+
+    def _fits(self, tensor: Any, name: str) -> bool:
+        """Whether the other backend has an array of this name, and of a tensor's shape."""
+        return self.given is not None and name in self.given and self.given[name].shape == tuple(tensor.shape)
 
     def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
         """Record a layer's statistics before or after one of its calls; in a replay they start as the other's."""
