@@ -107,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(verify)
     _backends(verify)
     _runs(verify)
+    verify.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, for CI")
+    verify.add_argument("--html", type=Path, metavar="FILE", help="write a page that shows every node")
     _json(verify)
 
     record = add("record", cli_recordings.record, "run one backend and keep what every node computes in a file")
@@ -398,7 +400,10 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    from segspec.parity import report
+    from segspec import files
+    from segspec.parity import report, terminal
+    from segspec.parity.junit import as_junit
+    from segspec.parity.page import as_html
     from segspec.parity.verify import verify
     from segspec.render.check import refusals
 
@@ -415,9 +420,19 @@ def _verify(options: argparse.Namespace) -> int:
     if found:
         raise SpecError(found)
     settings = _settings_of(options)
-    reports = list(verify(graphs, chosen, settings, tell=report.progress))
-    report.progress("")
-    print(report.as_json(reports) if options.json else report.as_text(reports))
+    wanted = [(path, made) for path, made in ((options.junit, as_junit), (options.html, as_html)) if path]
+    if len({path.absolute() for path, _ in wanted}) < len(wanted):
+        raise fail("usage", "--junit and --html name the same file")
+    files.require_writable(path for path, _ in wanted)
+    with terminal.progress(len(chosen)) as tell:
+        reports = list(verify(graphs, chosen, settings, tell=tell))
+    try:
+        if options.json:
+            print(report.as_json(reports))
+        else:
+            terminal.show(reports)
+    finally:
+        files.write({path: made(reports) for path, made in wanted})
     return FINE if reports and all(item.ok for item in reports) else DIFFERENT
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -16,8 +16,7 @@ from segspec.errors import Place, fail
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` when all is written; until then, and on any error, that is as it was."""
-    if path.exists() and not path.is_file():
-        raise fail("output", "cannot write: it is there, and no file", Place(str(path)))
+    _require_replaceable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -33,6 +32,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
         raise
+
+
+def require_writable(paths: Iterable[Path]) -> None:
+    """Raise :class:`SpecError` for a path that :func:`write` could not write; nothing is left behind."""
+    for path in paths:
+        _require_replaceable(path)
+        folder = next(parent for parent in path.absolute().parents if parent.exists())
+        try:
+            with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=folder):
+                pass
+        except OSError as error:
+            raise fail("output", f"cannot write: {error.strerror}", Place(str(path))) from None
 
 
 def write(files: Mapping[Path, str]) -> list[Path]:
@@ -53,6 +64,11 @@ def differences(files: Mapping[Path, str]) -> str:
         lines = difflib.unified_diff((held or "").splitlines(True), text.splitlines(True), old, str(path))
         parts += list(lines) if held != text else []
     return "".join(parts)
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise fail("output", "cannot write: it is there, and no file", Place(str(path)))
 
 
 def _held(path: Path) -> str | None:

@@ -123,10 +123,10 @@ def _finding(
 def _part(item: Comparison, parts: Mapping[str, Sequence[Part]]) -> Part | None:
     """The step that a comparison is of."""
     steps = {part.path: part for part in parts.get(f"{item.size} {item.mode}", ())}
-    return next((steps[path] for path in _paths(item.subject) if path in steps), None)
+    return next((steps[path] for path in paths(item.subject) if path in steps), None)
 
 
-def _paths(subject: str) -> Iterator[str]:
+def paths(subject: str) -> Iterator[str]:
     """The node that a comparison is of: it names its path, one of its outputs, a block's argument, or a tensor."""
     yield subject
     held = subject.partition("(")[0].partition("#")[0].partition(" ")[0]

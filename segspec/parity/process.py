@@ -25,7 +25,19 @@ MISSING = 3
 TIMEOUT = 900.0
 """Seconds that one pass of one network may take."""
 
-Tell = Callable[[str], None]
+
+@dataclass(frozen=True)
+class Doing:
+    """What a backend's process is at: a pass of a network (none while it is built); how many networks it has done."""
+
+    backend: str
+    network: str
+    run: str
+    done: int
+    total: int
+
+
+Tell = Callable[[Doing], None]
 
 
 @dataclass
@@ -75,7 +87,7 @@ def execute(
     return outcome
 
 
-def _quiet(_: str) -> None:
+def _quiet(_: Doing) -> None:
     """What is told of the progress where nobody wants to know."""
 
 
@@ -117,7 +129,8 @@ def _watch(
                     outcome.environment = {name: str(value) for name, value in event.items()}
                 elif "run" in event:
                     doing = event["run"] or "building the network"
-                    tell(f"{titles.get(event['module'], '')}: {backend.title}, {doing}")
+                    name = event["module"]
+                    tell(Doing(backend.title, titles[name], event["run"], list(titles).index(name), len(titles)))
         finally:
             if process.poll() is None and not _ended(process):
                 _kill(process)

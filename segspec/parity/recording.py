@@ -19,6 +19,7 @@ from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
 from segspec.parity.starts import asked
 from segspec.render import Backend, marks, render
+from segspec.spec.zoo import asked_name
 from segspec.weights import seeded
 from segspec.weights.state import Entry, entries, placement
 
@@ -72,8 +73,8 @@ class Recording:
     scenes: dict[str, Scene]
     passes: dict[str, Reading | str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
-    """How long the framework itself ran."""
+    times: dict[str, float] = field(default_factory=dict)
+    """How long the framework itself ran, in seconds, pass by pass."""
 
     @property
     def backend(self) -> str:
@@ -281,7 +282,7 @@ def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
     made = Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan))
     made.environment = outcome.environment
     for name, result in outcome.modules[folder.name].items():
-        made.seconds += result.get("seconds", 0.0)
+        made.times[name] = result.get("seconds", 0.0)
         made.passes[name] = result.get("failure") or Reading(f"{folder}.bin", result["index"])
     return made
 
@@ -294,6 +295,7 @@ def about(task: Task) -> dict[str, Any]:
     return {
         "spec": graph.name,
         "digest": graph.definition.file.digest(),
+        "asked": asked_name(graph.definition.file.path),
         "preset": graph.preset,
         "settings": dict(graph.settings),
         "backend": backend.name,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import shlex
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -52,24 +50,35 @@ def lines(report: Report) -> list[Line]:
             check,
             len(held),
             sum(not item.ok for item in held),
-            max(held, key=_severity),
+            max(held, key=severity),
         )
         for (size, mode, dtype, check, _), held in groups.items()
     ]
 
 
-def _severity(item: Comparison) -> float:
+def severity(item: Comparison) -> float:
     """How far an error is on its way to the limit."""
     if item.error is None or not math.isfinite(item.error):
         return math.inf
     return item.error / item.limit if item.limit else (math.inf if item.error else 0.0)
 
 
+HEAD = ["spec", "size", "mode", "dtype", "check", "", "output, or the worst", "error", "limit", ""]
+RIGHT = "     r rr"
+"""The table's columns, and which of them are set flush right."""
+
+
 def as_text(reports: Sequence[Report]) -> str:
     """The table, its notes below it, what differs, and the verdict."""
-    held = [line for report in reports for line in lines(report)]
-    notes = list(dict.fromkeys(line.worst.note for line in held if line.worst.note))
-    cells = [
+    cells = rows(reports)
+    parts = [table(HEAD, cells, right=RIGHT)] if cells else []
+    return "\n".join([*parts, *remarks(reports), verdict(reports)])
+
+
+def rows(reports: Sequence[Report]) -> list[list[str]]:
+    """The cells of the table."""
+    notes = _notes(reports)
+    return [
         [
             line.spec,
             line.size,
@@ -82,15 +91,23 @@ def as_text(reports: Sequence[Report]) -> str:
             f"{line.worst.limit:.1e}",
             line.status + (f" [{notes.index(line.worst.note) + 1}]" if line.worst.note else ""),
         ]
-        for line in held
+        for report in reports
+        for line in lines(report)
     ]
-    head = ["spec", "size", "mode", "dtype", "check", "", "output, or the worst", "error", "limit", ""]
-    parts = [table(head, cells, right="     r rr")] if cells else []
-    parts += [f"[{index}] {note}" for index, note in enumerate(notes, 1)]
+
+
+def remarks(reports: Sequence[Report]) -> list[str]:
+    """What stands below the table: its notes, what stopped passes, and every node that differs."""
+    parts = [f"[{index}] {note}" for index, note in enumerate(_notes(reports), 1)]
     for report in reports:
         parts += _failures(report)
         parts += _findings(report)
-    return "\n".join([*parts, verdict(reports)])
+    return parts
+
+
+def _notes(reports: Sequence[Report]) -> list[str]:
+    held = [line.worst.note for report in reports for line in lines(report)]
+    return [note for note in dict.fromkeys(held) if note]
 
 
 def verdict(reports: Sequence[Report]) -> str:
@@ -104,33 +121,41 @@ def verdict(reports: Sequence[Report]) -> str:
     return text + (f", {failed} passes failed" if failed else "")
 
 
-def _failures(report: Report) -> list[str]:
-    """What stopped passes, once for all those that it stopped."""
+def failures(report: Report) -> list[tuple[str, tuple[str, ...], str]]:
+    """What stopped passes, once for all those that it stopped: the backend, the passes, and why."""
     groups: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for title, name, why in report.failures:
         groups.setdefault((title, why.strip().rpartition("\n")[2]), []).append((name, why))
+    return [(title, tuple(name for name, _ in held), held[0][1].rstrip()) for (title, _), held in groups.items()]
+
+
+def others(report: Report) -> list[Finding]:
+    """The faults that are not the first difference."""
+    first = report.first.path if report.first else None
+    return [fault for fault in report.faults if first not in (fault.path, *fault.again)]
+
+
+def _failures(report: Report) -> list[str]:
     parts = []
-    for (title, _), held in groups.items():
-        name, why = held[0]
-        more = f" and {len(held) - 1} more passes" if len(held) > 1 else ""
-        parts.append(f"{report.spec}: {title} failed in {name or 'all passes'}{more}\n{why.rstrip()}")
+    for title, names, why in failures(report):
+        more = f" and {len(names) - 1} more passes" if len(names) > 1 else ""
+        parts.append(f"{report.spec}: {title} failed in {names[0] or 'all passes'}{more}\n{why}")
     return parts
 
 
 def _findings(report: Report) -> list[str]:
     parts = []
     if report.first:
-        parts += [f"{report.spec}: the first node that differs", *_finding(report.first)]
-    first = report.first.path if report.first else None
-    others = [fault for fault in report.faults if first not in (fault.path, *fault.again)]
-    if others:
+        parts += [f"{report.spec}: the first node that differs", *as_lines(report.first)]
+    if also := others(report):
         parts.append(f"{report.spec}: {'also wrong' if report.first else 'wrong'} by itself, on equal inputs")
-        for fault in others:
-            parts += _finding(fault)
+        for fault in also:
+            parts += as_lines(fault)
     return parts
 
 
-def _finding(finding: Finding) -> list[str]:
+def as_lines(finding: Finding) -> list[str]:
+    """A finding in words: the node, how far it is off, what it reads, and both backends' source lines."""
     item = finding.comparison
     where = f"{item.check}, {item.size} {item.mode} {item.dtype}"
     error = "no error" if item.error is None else f"error {item.error:.1e}, limit {item.limit:.1e}"
@@ -166,6 +191,10 @@ def as_json(reports: Sequence[Report]) -> str:
             "nodes": [{"path": path, "what": what} for path, what in report.nodes],
             "environment": report.environment,
             "seconds": report.seconds,
+            "times": report.times,
+            "digest": report.digest,
+            "command": report.command,
+            "finished": report.finished,
         }
         for report in reports
     ]
@@ -187,14 +216,3 @@ def _plain(finding: Finding | None) -> dict[str, Any] | None:
     lines = {backend: [list(line) for line in held] for backend, held in finding.lines}
     inputs = [{"path": path, "error": error} for path, error in finding.inputs]
     return {**asdict(finding), "comparison": as_dict(finding.comparison), "inputs": inputs, "lines": lines}
-
-
-def command(names: Iterable[str], options: Sequence[str]) -> str:
-    """The command that reproduces a report."""
-    return shlex.join(["segspec", "verify", *names, *options])
-
-
-def progress(text: str) -> None:
-    """A line on a terminal's standard error that the next one replaces; nothing elsewhere."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from segspec.errors import SpecError, fail
@@ -19,6 +22,7 @@ from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
+from segspec.spec import document
 
 BATCH = 3
 """Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
@@ -49,7 +53,8 @@ class Report:
 
     ``failures`` are passes that could not be run: backend, pass (none, if nothing could), and why. ``first`` is the
     first node that differs end to end, ``faults`` are all that differ when each is judged by itself. ``nodes`` are the
-    graph's, in order, by path with what each is. ``seconds`` is how long the frameworks themselves ran.
+    graph's, in order, by path with what each is. ``times`` are the seconds that the frameworks themselves ran, pass by
+    pass; ``finished`` is when it was made, in UTC; ``command`` makes it again.
     """
 
     spec: str
@@ -61,7 +66,15 @@ class Report:
     faults: tuple[Finding, ...]
     nodes: tuple[tuple[str, str], ...]
     environment: Mapping[str, Mapping[str, str]]
-    seconds: float
+    times: Mapping[str, float]
+    digest: str = ""
+    command: str = ""
+    finished: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """How long the frameworks themselves ran."""
+        return sum(self.times.values())
 
     @property
     def ok(self) -> bool:
@@ -134,7 +147,13 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
         tuple(faults(comparisons, parts, lines)),
         tuple((part.path, part.what) for part in longest),
         {held.backend: held.environment for held in pair},
-        first.seconds + second.seconds,
+        {
+            name: sum(held.times.get(name, 0.0) for held in pair)
+            for name in dict.fromkeys([*first.times, *second.times])
+        },
+        first.about["digest"],
+        command(first, second),
+        datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 
@@ -150,3 +169,21 @@ def _starts(graph: Graph, pair: Sequence[Recording]) -> Iterator[Comparison]:
         yield Comparison(
             row.check, "", "start", "float32", row.tensor, which, row.shape, row.error, row.limit, row.ok, note
         )
+
+
+def command(first: Recording, second: Recording) -> str:
+    """What holds the same two renderings of the same network together again, at the same sizes."""
+    about, plan = first.about, first.plan
+    words = ["segspec", "verify", about["asked"]]
+    words += ["--preset", about["preset"]] if about["preset"] else []
+    for key, value in about["settings"].items():
+        word = isinstance(value, str) and value.isidentifier() and document.parse(value, "").data == value
+        words += ["--set", f"{key}={value if word else json.dumps(value, ensure_ascii=False)}"]
+    for held in (first, second):
+        words += ["--backend", held.about["backend"]]
+    for height, width in plan.sizes:
+        words += ["--size", f"{height}x{width}"]
+    words += ["--batch", str(plan.batch)] if plan.batch != BATCH else []
+    words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
+    words += [] if plan.starts else ["--no-starts"]
+    return shlex.join(words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from segspec.errors import fail, shown, suggest
+from segspec.errors import fail, shown, shown_path, suggest
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DATA = _PACKAGE / "data" if (_PACKAGE / "data").is_dir() else _PACKAGE.parent
@@ -68,3 +68,8 @@ def shown_name(path: Path) -> str:
         return (Path("specs") / path.resolve().relative_to(SPECS)).as_posix()
     except ValueError:
         return path.name
+
+
+def asked_name(path: Path) -> str:
+    """What names a file on the command line: a network of the zoo by its name, any other by its path."""
+    return path.stem if networks().get(path.stem) == path.resolve() else shown_path(path)
