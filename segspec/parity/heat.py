@@ -5,7 +5,6 @@ Everything is said on two scales of powers of ten: the error itself, and the err
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -14,6 +13,7 @@ from segspec.parity.compare import Comparison
 from segspec.parity.findings import paths
 from segspec.parity.report import severity
 from segspec.parity.verify import Report
+from segspec.parity.words import number, power
 
 CHECKS = ("nodes", "replay", "gradients", "gradient replay", "statistics", "sgd", "adam")
 """Those of the columns; outputs are shown one by one elsewhere."""
@@ -84,11 +84,8 @@ def heat(report: Report) -> Heat:
             column = (item.check, item.size, item.mode, item.dtype)
             if column not in cells or _rank(item) > _rank(cells[column]):
                 cells[column] = item
-    sizes = list(dict.fromkeys(item.size for item in report.comparisons))
-    columns = sorted(
-        {column for cells in held.values() for column in cells},
-        key=lambda column: (CHECKS.index(column[0]), sizes.index(column[1]), *column[2:]),
-    )
+    columns = list(dict.fromkeys((item.check, item.size, item.mode, item.dtype) for item in report.comparisons))
+    columns = [column for check in CHECKS for column in columns if column[0] == check]
     inputs = [(name, "") for name in held if name not in known and name.startswith("input ")]
     others = [(name, "") for name in held if name not in known and not name.startswith("input ")]
     found = {finding.path for finding in (report.first, *report.faults) if finding}
@@ -155,20 +152,10 @@ def _cell(item: Comparison | None) -> Cell | None:
     ratio = severity(item)
     title = ""
     if not item.ok:
-        error = "nothing to compare" if item.error is None else f"error {item.error:.1e}"
-        title = f"{item.subject}: {error}, limit {item.limit:.1e}" + (f"; {item.note}" if item.note else "")
+        title = f"{item.subject}: error {number(item.error)}, limit {number(item.limit)}" + (
+            f"; {item.note}" if item.note else ""
+        )
     return Cell(power(item.error), "" if item.error is None else power(ratio), _shade(item, ratio), title)
-
-
-def power(value: float | None) -> str:
-    """The power of ten of a number, in a few characters."""
-    if value is None:
-        return "none"
-    if value == 0:
-        return "0"
-    if not math.isfinite(value):
-        return "∞"
-    return f"{math.log10(value):+.1f}".replace("-", "−") if value >= 1 else f"{math.log10(value):.1f}".replace("-", "−")
 
 
 def _shade(item: Comparison, ratio: float) -> str:

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segspec.parity.compare import Comparison
+from segspec.parity.words import number
 
 WIDTH, HEIGHT = 340, 150
-LEFT, TOP, BOTTOM = 10, 22, 34
+SIDE, TOP, BOTTOM = 10, 24, 34
 """The picture's size and the margins of its bars, in pixels."""
+EQUAL, NONE = "equal", "none"
+"""Where errors are counted that have no power of ten: there is no difference, or nothing to compare."""
+NARROW = 24
+"""In bars of less than these pixels not every power of ten has its label."""
 
 
 @dataclass(frozen=True)
@@ -19,33 +24,43 @@ class Bar:
     """The errors of one power of ten: how many agree and how many differ, and where they are drawn."""
 
     name: str
-    label: str
-    centred: bool
-    fine: int
-    wrong: int
     x: float
     width: float
+    fine: int
+    wrong: int
     fine_height: float
     wrong_height: float
-    top: float
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.fine + self.wrong
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where the smallest and the largest limit are drawn, and where what they are is written."""
+
+    text: str
+    least: float
+    most: float
+    middle: float
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """One check's; ``limits`` are where the smallest and the largest limit are drawn."""
+    """The errors of one check in one dtype; ``ticks`` are labels and where they stand. It may have no verdict."""
 
     check: str
     dtype: str
     count: int
     wrong: int
-    gates: bool
     text: str
     bars: tuple[Bar, ...]
-    limits: tuple[float, float]
-    limits_text: str
-    limits_x: float
-    base: float = HEIGHT - BOTTOM
+    ticks: tuple[tuple[str, float], ...]
+    limits: Limits | None
     size: tuple[int, int] = (WIDTH, HEIGHT)
+    base: int = HEIGHT - BOTTOM
 
 
 def histograms(comparisons: Sequence[Comparison]) -> list[Histogram]:
@@ -57,33 +72,45 @@ def histograms(comparisons: Sequence[Comparison]) -> list[Histogram]:
 
 
 def _histogram(check: str, dtype: str, held: Sequence[Comparison]) -> Histogram:
-    errors = [item.error for item in held if item.error and math.isfinite(item.error)]
-    limits = [item.limit for item in held if item.limit > 0]
-    decades = [*map(_decade, errors), *map(_decade, limits)] or [0]
-    span = range(min(decades), max(decades) + 1)
-    slots: list[int | str] = ["equal", *span, "none"]
+    errors = sorted(item.error for item in held if item.error and math.isfinite(item.error))
+    limits = [item.limit for item in held if item.gates and item.error is not None and item.limit]
     fine = Counter(_slot(item) for item in held if item.ok)
     wrong = Counter(_slot(item) for item in held if not item.ok)
-    counts = fine + wrong
-    slots = [slot for slot in slots if not isinstance(slot, str) or counts[slot]]
-    width = (WIDTH - 2 * LEFT) / len(slots)
-    tallest = max(counts.values())
+    decades = [_decade(value) for value in [*errors, *limits]]
+    span = list(range(min(decades), max(decades) + 1)) if decades else []
+    slots: list[int | str] = [EQUAL] * (EQUAL in fine) + span + [NONE] * (NONE in wrong)
+    width = (WIDTH - 2 * SIDE) / len(slots)
+    tallest = max((fine + wrong).values())
+
+    def height(count: int) -> float:
+        # What is there at all is seen.
+        return max(3.0, (HEIGHT - TOP - BOTTOM) * count / tallest) if count else 0.0
+
     bars = tuple(
-        _bar(slot, fine[slot], wrong[slot], LEFT + index * width, width, tallest) for index, slot in enumerate(slots)
+        Bar(_name(slot), SIDE + index * width, width, fine[slot], wrong[slot], height(fine[slot]), height(wrong[slot]))
+        for index, slot in enumerate(slots)
     )
-    start = LEFT + width * (slots[0] == "equal")
+    origin = SIDE + width * (slots[0] == EQUAL) - width * (span[0] if span else 0)
+    text = f"median {number(errors[len(errors) // 2])}, largest {number(errors[-1])}" if errors else "no error at all"
+    shown = _limits(limits, origin, width) if limits else None
+    return Histogram(check, dtype, len(held), wrong.total(), text, bars, tuple(_ticks(slots, width)), shown)
 
-    def place(limit: float) -> float:
-        return start + width * (math.log10(limit) - span.start)
 
-    marks = (place(min(limits)), place(max(limits))) if limits else (0.0, 0.0)
+def _limits(limits: Sequence[float], origin: float, width: float) -> Limits:
+    least, most = min(limits), max(limits)
+    text = f"limit {number(least)}" + (f" to {number(most)}" if most > least else "")
+    first, last = (origin + width * math.log10(limit) for limit in (least, most))
     # The text stays inside the picture.
-    middle_of_limits = min(max(sum(marks) / 2, 70.0), WIDTH - 70.0)
-    text = "limit" if not limits else f"limit {min(limits):.1e}"
-    text += f" to {max(limits):.1e}" if limits and max(limits) > min(limits) else ""
-    middle = f"median {sorted(errors)[len(errors) // 2]:.1e}, largest {max(errors):.1e}" if errors else "all equal"
-    gates = any(item.gates for item in held)
-    return Histogram(check, dtype, len(held), wrong.total(), gates, middle, bars, marks, text, middle_of_limits)
+    return Limits(text, first, last, min(max((first + last) / 2, 70.0), WIDTH - 70.0))
+
+
+def _ticks(slots: Sequence[int | str], width: float) -> Iterator[tuple[str, float]]:
+    """Powers of ten at the left edges of their bars, words below the middle of theirs."""
+    for index, slot in enumerate(slots):
+        if isinstance(slot, str):
+            yield slot, SIDE + (index + 0.5) * width
+        elif (width > NARROW or slot % 3 == 0) and EQUAL not in slots[max(index - 1, 0) : index]:
+            yield str(slot).replace("-", "−"), SIDE + index * width
 
 
 def _decade(value: float) -> int:
@@ -92,16 +119,9 @@ def _decade(value: float) -> int:
 
 def _slot(item: Comparison) -> int | str:
     if item.error is None or not math.isfinite(item.error):
-        return "none"
-    return _decade(item.error) if item.error else "equal"
+        return NONE
+    return _decade(item.error) if item.error else EQUAL
 
 
-def _bar(slot: int | str, fine: int, wrong: int, x: float, width: float, tallest: int) -> Bar:
-    full = HEIGHT - TOP - BOTTOM
-    # What is there at all is seen.
-    fine_height, wrong_height = (max(3.0, full * count / tallest) if count else 0.0 for count in (fine, wrong))
-    top = HEIGHT - BOTTOM - fine_height - wrong_height
-    # Labels of neighbours would touch.
-    label = slot if isinstance(slot, str) else f"{slot}".replace("-", "−") if width > 24 or slot % 3 == 0 else ""
-    name = {"equal": "no error at all", "none": "no error to say"}.get(str(slot), f"from 1e{slot}")
-    return Bar(name, label, isinstance(slot, str), fine, wrong, x, width, fine_height, wrong_height, top)
+def _name(slot: int | str) -> str:
+    return {EQUAL: "no error at all", NONE: "nothing to compare"}.get(str(slot), f"from 1e{slot}")

@@ -14,25 +14,22 @@ from segspec import __version__
 from segspec.parity.compare import Comparison
 from segspec.parity.report import as_lines, others, severity
 from segspec.parity.verify import Report
+from segspec.parity.words import clean
 
 SHOWN = 20
 """How many comparisons a failure lists."""
 
 
 def as_junit(reports: Sequence[Report]) -> str:
-    """``<testsuites>``, as the schemas of Jenkins and of Ant's JUnit task want it."""
-    root = ET.Element("testsuites", name="segspec verify")
-    for index, report in enumerate(reports):
-        root.append(_suite(report, index))
-    for name in ("tests", "failures", "errors", "skipped"):
-        root.set(name, str(sum(int(suite.get(name, "0")) for suite in root)))
-    root.set("time", f"{sum(report.seconds for report in reports):.3f}")
+    """``<testsuites>``, which keeps to the schemas of Ant's JUnit task and of Jenkins."""
+    root = ET.Element("testsuites")
+    root.extend(_suite(report, index) for index, report in enumerate(reports))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
 
 def _suite(report: Report, index: int) -> ET.Element:
-    suite = ET.Element("testsuite", name=_clean(f"{report.spec}: {' and '.join(report.backends)}"))
+    suite = ET.Element("testsuite", name=clean(f"{report.spec}: {' and '.join(report.backends)}"))
     suite.append(_properties(report))
     times = dict(report.times)
     groups: dict[tuple[str, str, str, str], list[Comparison]] = {}
@@ -42,11 +39,12 @@ def _suite(report: Report, index: int) -> ET.Element:
         suite.append(_case(report, " ".join(key), _time(times, *key), _differences(report, held)))
     for title, name, why in report.failures:
         last = why.strip().rpartition("\n")[2]
-        error = ET.Element("error", message=_clean(last), type="pass failed")
-        error.text = _clean(why.strip())
+        error = ET.Element("error", message=clean(last), type="pass failed")
+        error.text = clean(why.strip())
         suite.append(_case(report, f"{title}, {name or 'all passes'}", times.pop(name, 0.0), error))
     if not groups and not report.failures:
         suite.append(_case(report, "comparisons", 0.0, ET.Element("error", message="none", type="nothing compared")))
+    suite.set("package", clean(report.spec))
     suite.set("id", str(index))
     suite.set("tests", str(len(suite.findall("testcase"))))
     for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -54,8 +52,8 @@ def _suite(report: Report, index: int) -> ET.Element:
     suite.set("time", f"{report.seconds:.3f}")
     # Local times without an offset are all that the schemas take: UTC's is.
     suite.set("timestamp", report.finished.partition("+")[0])
-    suite.set("hostname", _clean(platform.node() or "localhost"))
-    ET.SubElement(suite, "system-out").text = _clean(report.command)
+    suite.set("hostname", clean(platform.node() or "localhost"))
+    ET.SubElement(suite, "system-out").text = clean(report.command)
     ET.SubElement(suite, "system-err")
     return suite
 
@@ -66,12 +64,12 @@ def _properties(report: Report) -> ET.Element:
         held |= {f"{title} {name}": version for name, version in versions.items()}
     properties = ET.Element("properties")
     for name, value in {**held, "command": report.command}.items():
-        ET.SubElement(properties, "property", name=_clean(name), value=_clean(value))
+        ET.SubElement(properties, "property", name=clean(name), value=clean(value))
     return properties
 
 
 def _case(report: Report, name: str, seconds: float, outcome: ET.Element | None) -> ET.Element:
-    case = ET.Element("testcase", classname=_clean(f"segspec.{report.spec}"), name=_clean(name), time=f"{seconds:.3f}")
+    case = ET.Element("testcase", classname=clean(f"segspec.{report.spec}"), name=clean(name), time=f"{seconds:.3f}")
     if outcome is not None:
         case.append(outcome)
     return case
@@ -88,29 +86,20 @@ def _differences(report: Report, held: Sequence[Comparison]) -> ET.Element | Non
     wrong = sorted((item for item in held if not item.ok), key=severity, reverse=True)
     if not wrong:
         gates = any(item.gates for item in held)
-        return None if gates else ET.Element("skipped", message=_clean(f"no verdict: {held[0].note}"))
+        return None if gates else ET.Element("skipped", message=clean(held[0].note or "no verdict"))
     worst = wrong[0]
     size = "nothing to compare" if worst.error is None else f"error {worst.error:.1e}, limit {worst.limit:.1e}"
     message = f"{len(wrong)} of {len(held)} differ; the worst: {worst.subject}: {size}"
-    failure = ET.Element("failure", message=_clean(message), type="difference")
+    failure = ET.Element("failure", message=clean(message), type="difference")
     found = [report.first] if report.first else []
     mine = [finding for finding in [*found, *others(report)] if finding.comparison in held]
     lines = [line for finding in mine for line in as_lines(finding)]
     lines += [_line(item) for item in wrong[:SHOWN]]
     lines += [f"… and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
-    failure.text = _clean("\n".join(lines))
+    failure.text = clean("\n".join(lines))
     return failure
 
 
 def _line(item: Comparison) -> str:
     error = "no error" if item.error is None else f"error {item.error:.1e}"
     return f"{item.subject}: {error}, limit {item.limit:.1e}" + (f" ({item.note})" if item.note else "")
-
-
-def _clean(text: str) -> str:
-    """Text without the characters that XML 1.0 cannot hold, which are shown as Python escapes them."""
-    return "".join(char if _allowed(ord(char)) else ascii(char)[1:-1] for char in text)
-
-
-def _allowed(code: int) -> bool:
-    return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
 
 from segspec import __version__
 from segspec.parity.findings import Finding
-from segspec.parity.heat import Heat, heat, power
+from segspec.parity.heat import Heat, heat
 from segspec.parity.histogram import Histogram, histograms
 from segspec.parity.report import Line, failures, lines, others, verdict
 from segspec.parity.verify import Report
+from segspec.parity.words import clean, number, power
 
 CELLS = 200_000
 """How many cells of heat maps a page holds before networks that agree are shown by blocks alone."""
@@ -60,9 +59,13 @@ class Section:
 def as_html(reports: Sequence[Report]) -> str:
     """The page of one or more reports."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=lambda value: clean(value) if type(value) is str else value,  # what is markup already stays so
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "power": power}
+    environment.filters |= {"number": number, "power": power}
     sections = _sections(reports)
     ok = bool(reports) and all(report.ok for report in reports)
     template = environment.get_template("page.html.jinja")
@@ -110,14 +113,5 @@ def _offence(report: Report, finding: Finding, *, first: bool) -> Offence:
         for other in report.comparisons
         if (other.check, other.size, other.mode, other.dtype) == (item.check, item.size, item.mode, item.dtype)
     }
-    inputs = tuple(Reading(path, _number(error), agree.get(path, True)) for path, error in finding.inputs)
+    inputs = tuple(Reading(path, number(error), agree.get(path, True)) for path, error in finding.inputs)
     return Offence(finding, first, ratio, inputs)
-
-
-def _number(value: Any) -> str:
-    """An error or a limit as people read it."""
-    if value is None:
-        return "none"
-    if not math.isfinite(value):
-        return "∞"
-    return f"{value:.1e}".replace("-", "−") if value else "0"

@@ -18,6 +18,7 @@ from rich.text import Text
 from segspec.parity.process import Doing, Tell
 from segspec.parity.report import HEAD, RIGHT, as_text, remarks, rows, verdict
 from segspec.parity.verify import Report
+from segspec.parity.words import clean
 
 
 @contextmanager
@@ -62,11 +63,6 @@ def show(reports: Sequence[Report]) -> None:
             made.add_row(*map(Text, row[:-1]), Text(row[-1], "bold red" if "DIFFER" in row[-1] else "green"))
         console.print(made)
     for remark in remarks(reports):
-        console.print(Text(_printable(remark)))
+        console.print(Text(clean(remark)))
     fine = bool(reports) and all(report.ok for report in reports)
     console.print(Text(verdict(reports), "bold green" if fine else "bold red"))
-
-
-def _printable(text: str) -> str:
-    """Text that moves no cursor: a traceback may quote anything."""
-    return "".join(char if char.isprintable() or char == "\n" else "�" for char in text)
