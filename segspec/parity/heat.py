@@ -101,7 +101,8 @@ def divide(nodes: Sequence[tuple[str, str]], prefix: str = "") -> Iterator[tuple
     """Consecutive nodes by the block that they are in, large blocks by theirs; the block's path, empty for none."""
 
     def head(node: tuple[str, str]) -> str:
-        return prefix + node[0].removeprefix(prefix).partition(".")[0]
+        inside = node[0].startswith(prefix)  # the block itself stands after what it holds
+        return prefix + node[0].removeprefix(prefix).partition(".")[0] if inside else node[0]
 
     alone: list[tuple[str, str]] = []
     for path, held in ((path, list(held)) for path, held in groupby(nodes, head)):

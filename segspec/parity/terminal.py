@@ -60,9 +60,14 @@ def show(reports: Sequence[Report]) -> None:
         for head, side in zip(HEAD, RIGHT.ljust(len(HEAD)), strict=True):
             made.add_column(head, justify="right" if side == "r" else "left", overflow="fold")
         for row in cells:
-            made.add_row(*map(Text, row[:-1]), Text(row[-1], "bold red" if "DIFFER" in row[-1] else "green"))
+            made.add_row(*map(_text, row[:-1]), _text(row[-1], "bold red" if "DIFFER" in row[-1] else "green"))
         console.print(made)
     for remark in remarks(reports):
-        console.print(Text(clean(remark)))
+        console.print(_text(remark))
     fine = bool(reports) and all(report.ok for report in reports)
-    console.print(Text(verdict(reports), "bold green" if fine else "bold red"))
+    console.print(_text(verdict(reports), "bold green" if fine else "bold red"))
+
+
+def _text(text: str, style: str = "") -> Text:
+    """A text that moves no cursor: a traceback may quote anything."""
+    return Text(clean(text), style)

@@ -1,0 +1,96 @@
+"""What a verification shows on a terminal, and what it does not show elsewhere."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
+from made_up import HOSTILE, differing, hostile, report
+
+from segspec.parity import terminal
+from segspec.parity.process import Doing
+from segspec.parity.report import as_text
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
+    """``screen(function, …)``: what a function writes to a terminal of 120 columns."""
+    for name, value in (("COLUMNS", "120"), ("LINES", "40"), ("TERM", "xterm-256color")):
+        monkeypatch.setenv(name, value)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+    def draw(function: Callable[..., None], *arguments: object) -> str:
+        made = Terminal()
+        with redirect_stdout(made), redirect_stderr(made):
+            function(*arguments)
+        return made.getvalue()
+
+    return draw
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+def work(backends: int = 2) -> None:
+    with terminal.progress(backends) as tell:
+        tell(Doing("One", "unet", "", 0, 3))
+        tell(Doing("Other", "[bold]fcn", "32x48 eval float64", 1, 3))
+
+
+def test_in_a_pipe_the_table_is_plain_text(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    terminal.show([differing()])
+    assert capsys.readouterr().out == as_text([differing()]) + "\n"
+
+
+def test_no_progress_but_on_a_terminal(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    work()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_progress_says_which_pass_runs(screen):
+    shown = plain(screen(work))
+    assert "1/3 networks" in shown
+    assert "[bold]fcn: Other, 32x48 eval float64" in shown
+    assert "0:00:0" in shown
+
+
+def test_progress_is_wiped_away(screen):
+    assert screen(work).endswith("\x1b[2K")
+
+
+def test_a_terminal_has_colour_and_every_cell(screen):
+    text = screen(terminal.show, [differing()])
+    assert re.search("\x1b\\[1;31m *2 DIFFER", text)
+    assert re.search("\x1b\\[32m *ok", text)
+    for part in ("made_up", "pool", "2.5e-01", "x = pool(x, ceil=True)", "12 of 18 comparisons agree"):
+        assert part in plain(text)
+
+
+def test_no_colour_is_honoured(screen, monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search("\x1b\\[[0-9;]*3[0-9]m", screen(terminal.show, [differing()]))
+
+
+def test_narrow_terminals_fold_the_table(screen, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, plain(screen(terminal.show, [report()])).splitlines())) <= 60
+
+
+def test_strangers_texts_move_no_cursor(screen):
+    text = screen(terminal.show, [hostile()])
+    assert "\x00" not in text
+    assert HOSTILE[HOSTILE.index("\x1b") :][:5] not in text
