@@ -421,7 +421,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise SpecError(found)
     settings = _settings_of(options)
     wanted = [(path, made) for path, made in ((options.junit, as_junit), (options.html, as_html)) if path]
-    if len({path.absolute() for path, _ in wanted}) < len(wanted):
+    if len({path.resolve() for path, _ in wanted}) < len(wanted):
         raise fail("usage", "--junit and --html name the same file")
     files.require_writable(path for path, _ in wanted)
     with terminal.progress(len(chosen)) as tell:
