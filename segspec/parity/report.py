@@ -118,7 +118,7 @@ def verdict(reports: Sequence[Report]) -> str:
     pairs = ", ".join(dict.fromkeys(" and ".join(report.backends) for report in reports))
     text = f"{pairs}: {len(every) - wrong} of {len(every)} comparisons agree"
     text += f", {wrong} differ" if wrong else ""
-    return text + (f", {failed} passes failed" if failed else "")
+    return text + (f", {failed} {'pass' if failed == 1 else 'passes'} failed" if failed else "")
 
 
 def failures(report: Report) -> list[tuple[str, tuple[str, ...], str]]:
