@@ -16,7 +16,7 @@ from segspec.parity.verify import Report
 from segspec.parity.words import number, power
 
 CHECKS = ("nodes", "replay", "gradients", "gradient replay", "statistics", "sgd", "adam")
-"""Those of the columns; outputs are shown one by one elsewhere."""
+"""Those of the first columns; outputs are shown one by one elsewhere, and all that is said of starts is one check."""
 LARGEST = 40
 """Rows of one group, where it can be divided."""
 
@@ -78,14 +78,15 @@ def heat(report: Report) -> Heat:
     known = dict(report.nodes)
     held: dict[str, dict[Column, Comparison]] = {}
     for item in report.comparisons:
-        if item.check in CHECKS:
+        if item.check != "outputs":
             path = next((path for path in paths(item.subject) if path in known), "")
             cells = held.setdefault(path or item.subject.partition(" after ")[0], {})
-            column = (item.check, item.size, item.mode, item.dtype)
+            column = _column(item)
             if column not in cells or _rank(item) > _rank(cells[column]):
                 cells[column] = item
-    columns = list(dict.fromkeys((item.check, item.size, item.mode, item.dtype) for item in report.comparisons))
-    columns = [column for check in CHECKS for column in columns if column[0] == check]
+    columns = list(dict.fromkeys(_column(item) for item in report.comparisons if item.check != "outputs"))
+    checks = dict.fromkeys([*CHECKS, *(column[0] for column in columns)])
+    columns = [column for check in checks for column in columns if column[0] == check]
     inputs = [(name, "") for name in held if name not in known and name.startswith("input ")]
     others = [(name, "") for name in held if name not in known and not name.startswith("input ")]
     found = {finding.path for finding in (report.first, *report.faults) if finding}
@@ -141,6 +142,11 @@ def _group(
     opened = small or not path or any(node in found for node, _ in nodes)
     what = next((what for node, what in nodes if node == path), "")
     return Group(path, what, tuple(rows), tuple(_cell(worst.get(column)) for column in columns), opened)
+
+
+def _column(item: Comparison) -> Column:
+    check = "start" if item.mode == "start" else item.check
+    return check, item.size, item.mode, item.dtype
 
 
 def _rank(item: Comparison) -> tuple[bool, float]:

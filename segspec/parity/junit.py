@@ -36,7 +36,7 @@ def _suite(report: Report, index: int) -> ET.Element:
     for item in report.comparisons:
         groups.setdefault((item.check, item.size, item.mode, item.dtype), []).append(item)
     for key, held in groups.items():
-        suite.append(_case(report, " ".join(key), _time(times, *key), _differences(report, held)))
+        suite.append(_case(report, " ".join(filter(None, key)), _time(times, *key), _differences(report, held)))
     for title, name, why in report.failures:
         last = why.strip().rpartition("\n")[2]
         error = ET.Element("error", message=clean(last), type="pass failed")
@@ -78,6 +78,8 @@ def _case(report: Report, name: str, seconds: float, outcome: ET.Element | None)
 def _time(times: dict[str, float], check: str, size: str, mode: str, dtype: str) -> float:
     """What is left to say of the time of the passes that a check is made of."""
     forward = f"{size} {mode} {dtype}"
+    if mode == "start":
+        return times.pop("starts", 0.0)
     passes = {"outputs": f"{forward} as it is", "replay": f"{forward} replay", "sgd": "sgd", "adam": "adam"}
     return times.pop(passes.get(check, forward), 0.0) + (times.pop(forward, 0.0) if check == "outputs" else 0.0)
 

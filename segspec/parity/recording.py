@@ -299,6 +299,7 @@ def about(task: Task) -> dict[str, Any]:
         "preset": graph.preset,
         "settings": dict(graph.settings),
         "backend": backend.name,
+        "exact_running_stats": backend.exact_running_stats,
         "title": backend.title,
         "state": [
             {

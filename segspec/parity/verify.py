@@ -186,4 +186,5 @@ def command(first: Recording, second: Recording) -> str:
     words += ["--batch", str(plan.batch)] if plan.batch != BATCH else []
     words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
     words += [] if plan.starts else ["--no-starts"]
+    words += ["--exact-running-stats"] if first.about["exact_running_stats"] else []
     return shlex.join(words)

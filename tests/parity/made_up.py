@@ -38,9 +38,10 @@ def comparisons(nodes: Sequence[tuple[str, str]] = NODES, wrong: str = "") -> It
     """Of every node in every pass; from ``wrong`` on they differ end to end, and it alone by itself."""
     yield comparison("outputs", "logits", 0.5 if wrong else 2e-14)
     yield comparison("sgd", "loss after step 1", 0.0)
-    yield replace(
-        comparison("gradients", "enc.conv.weight", 0.5, 0.1), dtype="float32", ok=True, gates=False, note="noise"
-    )
+    start = comparison("start quantiles", "enc.conv.weight", 0.02, 0.06, size="")
+    yield replace(start, mode="start", dtype="float32")
+    noisy = comparison("gradients", "enc.conv.weight", 0.5, 0.1, note="noise")
+    yield replace(noisy, dtype="float32", ok=True, gates=False)
     for check, size, mode, dtype in PASSES:
         differs = False
         for path, what in nodes:
@@ -62,7 +63,13 @@ def report(nodes: Sequence[tuple[str, str]] = NODES, **changes: object) -> Repor
         faults=(),
         nodes=tuple(nodes),
         environment={"One": {"version": "1.0", "python": "3.11.7"}, "Other": {"version": "2.0", "numpy": "2.1"}},
-        times={"32x48 eval float64": 1.5, "32x48 train float32": 0.5, "32x48 eval float64 replay": 0.25, "sgd": 2.0},
+        times={
+            "32x48 eval float64": 1.5,
+            "32x48 train float32": 0.5,
+            "32x48 eval float64 replay": 0.25,
+            "sgd": 2.0,
+            "starts": 4.0,
+        },
         digest="0123abcd",
         command="segspec verify made_up.yaml --preset small --size 32x48",
         finished="2026-11-21T12:00:00+00:00",

@@ -165,7 +165,7 @@ def test_nodes_stand_in_the_graphs_order_beside_every_check():
     found = heat(differing())
     assert [row.path for group in found.groups for row in group.rows] == [path for path, _ in NODES] + ["loss"]
     assert set(found.columns) >= set(PASSES)
-    assert [text for text, _ in found.heads[0]] == ["nodes", "replay", "gradients", "sgd"]
+    assert [text for text, _ in found.heads[0]] == ["nodes", "replay", "gradients", "sgd", "start"]
     for row in found.heads:
         assert sum(span for _, span in row) == len(found.columns)
     cells = {row.path: dict(zip(found.columns, row.cells, strict=True)) for group in found.groups for row in group.rows}

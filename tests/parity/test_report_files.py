@@ -62,7 +62,7 @@ def test_both_files_are_written(tiny, found, capsys):
     assert main(["verify", "tiny.yaml", "--junit", "a/b/junit.xml", "--html", "page.html"]) == 1
     assert ET.parse("a/b/junit.xml").getroot().find("testsuite").get("failures") == "4"
     assert "The renderings differ" in Path("page.html").read_text(encoding="utf-8")
-    assert "12 of 18 comparisons agree" in capsys.readouterr().out
+    assert "13 of 19 comparisons agree" in capsys.readouterr().out
     assert sorted(path.name for path in tiny.parent.iterdir()) == ["a", "page.html", "tiny.yaml"]
 
 
@@ -72,7 +72,7 @@ def test_json_is_printed_beside_them(tiny, found, capsys):
     (held,) = json.loads(capsys.readouterr().out)["reports"]
     assert held["command"] == "segspec verify made_up.yaml --preset small --size 32x48"
     assert held["times"]["sgd"] == 2
-    assert held["seconds"] == 4.25
+    assert held["seconds"] == 8.25
     assert held["finished"] == "2026-11-21T12:00:00+00:00"
 
 
@@ -130,14 +130,18 @@ def test_the_command_makes_the_same_report_again(tiny, monkeypatch):
     (((graph,), chosen, settings),) = asked
     assert (graph.preset, dict(graph.settings)) == ("wide", {"width": 5, "kind": "it's"})
     assert [held.name for held in chosen] == ["torch", "paddle"]
-    assert (settings.sizes, settings.batch, settings.steps) == (((9, 8), (16, 16)), 2, 0)
+    assert (settings.sizes, settings.batch, settings.steps, settings.starts) == (((9, 8), (16, 16)), 2, 0, False)
 
 
 def test_a_network_of_the_zoo_is_called_by_its_name():
     graph = elaborate(load("unet"), {}, "")
-    plan = Plan(((32, 32),), module.BATCH, module.STEPS, (32, 32))
-    held = [Recording(about(Task(graph, backend(name), plan)), plan, {}) for name in ("torch", "paddle")]
-    assert module.command(*held) == "segspec verify unet --backend torch --backend paddle --size 32x32"
+    plan = Plan(((32, 32),), module.BATCH, module.STEPS, (32, 32), starts=True)
+    backends = [backend("torch"), backend("paddle")]
+    command = "segspec verify unet --backend torch --backend paddle --size 32x32"
+    assert module.command(*(Recording(about(Task(graph, held, plan)), plan, {}) for held in backends)) == command
+    exact = [held.with_exact_running_stats() for held in backends]
+    command += " --exact-running-stats"
+    assert module.command(*(Recording(about(Task(graph, held, plan)), plan, {}) for held in exact)) == command
 
 
 @pytest.mark.torch
@@ -148,7 +152,7 @@ def test_a_network_that_agrees(tiny):
     assert [suite.get(name) for name in ("failures", "errors", "skipped")] == ["0", "0", "1"]
     assert sum(float(case.get("time", "")) for case in suite.findall("testcase")) > 0
     text = Path("page.html").read_text(encoding="utf-8")
-    assert "segspec verify tiny.yaml --backend torch --backend paddle --size 9x8" in text
+    assert "<span>segspec verify tiny.yaml</span><span> --backend torch</span>" in text
     assert "scope=row>norm<small>batch_norm2d" in text
 
 
