@@ -12,6 +12,8 @@ from types import CodeType
 
 NODE, ENTERED, PLACE = "__node__", "__entered__", "__place__"
 """What the marks call, what a ``forward`` calls with its inputs as it begins, and what that returns."""
+LONGEST = 16
+"""How many lines of one statement are shown."""
 
 
 def instrument(source: str, marks: dict[str, str], filename: str) -> CodeType:
@@ -42,15 +44,20 @@ def lines(source: str, marks: dict[str, str]) -> dict[tuple[str, str], list[int]
     for holder in _classes(tree):
         for statement in ast.walk(holder):
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute):
-                found.setdefault((holder.name, statement.targets[0].attr), []).append(statement.lineno)
+                found.setdefault((holder.name, statement.targets[0].attr), []).extend(_lines_of(statement))
     for name, forward in forwards(tree).items():
         if name in marks:
             lay(_function(marks[name]), forward)
             for statement in _statements(forward.body):
                 for part in ast.walk(statement):
                     if _is_mark(part) and not isinstance(statement, ast.If):
-                        found.setdefault((name, _named(part)), []).append(statement.lineno)
+                        found.setdefault((name, _named(part)), []).extend(_lines_of(statement))
     return found
+
+
+def _lines_of(statement: ast.stmt) -> range:
+    """All lines of a statement; of a very long one, as a sequence of many layers is, those it begins with."""
+    return range(statement.lineno, min(statement.end_lineno or 0, statement.lineno + LONGEST - 1) + 1)
 
 
 def forwards(tree: ast.Module) -> dict[str, ast.FunctionDef]:

@@ -109,8 +109,11 @@ def _finding(
     part = _part(item, parts)
     if part is None:
         return Finding(item.subject, item.what, item, verdict(item), (), ())
+    # By itself, a node is given what the other backend's was: equal inputs.
     errors = {
-        other.subject: other.error for other in others if _pass(other) == _pass(item) and other.check == item.check
+        other.subject: other.error
+        for other in others
+        if item.check == "nodes" == other.check and _pass(other) == _pass(item)
     }
     inputs = tuple((source or "the network's input", errors.get(source, 0.0)) for source in part.sources)
     shown = tuple(

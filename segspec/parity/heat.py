@@ -159,9 +159,8 @@ def _cell(item: Comparison | None) -> Cell | None:
     ratio = severity(item)
     title = ""
     if not item.ok:
-        title = f"{item.subject}: error {number(item.error)}, limit {number(item.limit)}" + (
-            f"; {item.note}" if item.note else ""
-        )
+        title = "" if item.what else f"{item.subject}: "  # a node is named by its row
+        title += f"error {number(item.error)}, limit {number(item.limit)}" + (f"; {item.note}" if item.note else "")
     return Cell(power(item.error), "" if item.error is None else power(ratio), _shade(item, ratio), title)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -287,6 +288,12 @@ def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
     return made
 
 
+def _quoted(written: Sequence[str], numbers: Sequence[int]) -> list[list[Any]]:
+    """Lines with their numbers, without the indentation that they share."""
+    texts = textwrap.dedent("\n".join(written[number - 1] for number in numbers)).split("\n")
+    return [list(pair) for pair in zip(numbers, texts, strict=True)]
+
+
 def about(task: Task) -> dict[str, Any]:
     """What a recording says of its network and its backend."""
     graph, backend = task.graph, task.backend
@@ -319,7 +326,7 @@ def about(task: Task) -> dict[str, Any]:
         ],
         "inputs": [item.name for item in graph.root.inputs],
         "lines": {
-            f"{holder}.{node}": [[number, written[number - 1].strip()] for number in numbers]
+            f"{holder}.{node}": _quoted(written, numbers)
             for (holder, node), numbers in probe.lines(text, marks(graph, backend)).items()
         },
     }

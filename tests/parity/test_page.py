@@ -89,7 +89,7 @@ def test_the_offending_node_and_both_its_lines():
     assert "log₁₀ error/limit +9.4" in parsed.text
     assert "segspec verify made_up.yaml --preset small --size 32x48" in parsed.text
     # The fault is the first difference: it is told once.
-    assert len(parsed.named("article", "offence")) == 1
+    assert len(parsed.named("details", "offence")) == 1
 
 
 def test_an_input_that_differs_too_is_marked():
@@ -118,7 +118,7 @@ def test_failures_are_told_once_with_their_traceback():
 def test_what_agrees():
     parsed = Page(as_html([report()]))
     assert "The renderings agree" in parsed.text
-    assert not parsed.named("article", "offence")
+    assert not parsed.named("details", "offence")
     assert not [held for tag, held in parsed.elements if tag in ("td", "rect") and held.get("class") in list("efgx")]
     for text in ("One", "Other", "1.0", "2.0", "3.11.7", "2.1", "0123abcd", "2026-11-21 12:00:00 UTC"):
         assert text in parsed.text
@@ -171,7 +171,7 @@ def test_nodes_stand_in_the_graphs_order_beside_every_check():
     cells = {row.path: dict(zip(found.columns, row.cells, strict=True)) for group in found.groups for row in group.rows}
     pool = cells["pool"][PASSES[0]]
     assert (pool.error, pool.ratio, pool.shade) == ("−0.6", "+9.4", "g")
-    assert pool.title == "pool: error 2.5e−01, limit 1.0e−10"
+    assert pool.title == "error 2.5e−01, limit 1.0e−10"
     assert cells["enc"][PASSES[0]].shade == "a"
     assert cells["logits"][PASSES[2]].shade == "a"
     assert cells["enc.conv"]["gradients", "32x48", "eval", "float32"].shade == "n"

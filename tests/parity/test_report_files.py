@@ -171,9 +171,21 @@ def test_a_network_that_differs(tiny):
     held = module.report(first[0], second[0])
     text = as_html([held])
     start = text.index("The first node that differs")
-    told = text[start : text.index("</article>", start)]
+    told = text[start : text.index("</details>", start)]
     assert "<h4><code>pool</code>" in told
     assert told.index("ceil_mode=True") < told.index("ceil_mode=False")
     assert "<figcaption>PyTorch</figcaption>" in told
     assert "<figcaption>PaddlePaddle</figcaption>" in told
     assert "✓ agrees" in told
+
+
+@pytest.mark.parametrize("name", ["torch", "paddle"])
+def test_of_a_statement_every_line_is_quoted(name):
+    """What differs may stand on its third line."""
+    graph = elaborate(load("hrnet_seg"), {}, "")
+    lines = about(Task(graph, backend(name), Plan(((64, 64),), 2, 0, (64, 64))))["lines"]
+    texts = [text for _, text in lines["HighResolutionModule2.up0_1"]]
+    assert texts[0] == "up0_1 = F.interpolate("
+    assert "align_corners=False" in "".join(texts)
+    assert texts[-1] == ")"
+    assert texts[1].startswith("    ")
