@@ -151,15 +151,15 @@ def _convert(options: argparse.Namespace) -> int:
 
 def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tuple[Backend, Backend]) -> int:
     """Run what was read and what was written, and print how they compare."""
-    from segspec.parity import files, report
+    from segspec.parity import files, terminal
     from segspec.weights import formats
     from segspec.weights.fit import Fit
 
     written = Fit(found.graph, formats.read(options.target), formats.backend_of(kind), found.left).fitted()
     sides = [files.Side(held, backend) for held, backend in zip((found, written), chosen, strict=True)]
-    result = files.verify(sides[0], sides[1], python=cli._interpreters(options), tell=report.progress)
-    report.progress("")
-    print(report.as_text([result]))
+    with terminal.progress(len(sides)) as tell:
+        result = files.verify(sides[0], sides[1], python=cli._interpreters(options), tell=tell)
+    terminal.show([result])
     return cli.FINE if result.ok else cli.DIFFERENT
 
 
