@@ -60,7 +60,10 @@ def show(reports: Sequence[Report]) -> None:
         for head, side in zip(HEAD, RIGHT.ljust(len(HEAD)), strict=True):
             made.add_column(head, justify="right" if side == "r" else "left", overflow="fold")
         for row in cells:
-            made.add_row(*map(_text, row[:-1]), _text(row[-1], "bold red" if "DIFFER" in row[-1] else "green"))
+            made.add_row(
+                *map(_text, row[:-1]),
+                _text(row[-1], "bold red" if "DIFFER" in row[-1] else "green" if row[-1].startswith("ok") else ""),
+            )
         console.print(made)
     for remark in remarks(reports):
         console.print(_text(remark))
