@@ -39,7 +39,7 @@ def record(options: argparse.Namespace) -> int:
     """Run one network in one backend, and keep what every node computes."""
     import tempfile
 
-    from segspec.parity import report, storage
+    from segspec.parity import storage, terminal
     from segspec.parity.process import require
     from segspec.parity.recording import Task, record
     from segspec.parity.verify import plan_for
@@ -65,8 +65,8 @@ def record(options: argparse.Namespace) -> int:
         require([held])
     with tempfile.TemporaryDirectory(prefix="segspec-") as name:
         others = [given] if given else []
-        (made,) = record([task], Path(name), others, python=python, timeout=settings.timeout, tell=report.progress)
-        report.progress("")
+        with terminal.progress(1) as tell:
+            (made,) = record([task], Path(name), others, python=python, timeout=settings.timeout, tell=tell)
         storage.save(made, options.output)
     print(options.output)
     failures = made.failures()
@@ -77,12 +77,15 @@ def record(options: argparse.Namespace) -> int:
 
 def compare(options: argparse.Namespace) -> int:
     """Hold two recordings together."""
-    from segspec.parity import report, storage
+    from segspec.parity import report, storage, terminal
     from segspec.parity import verify as parity
 
     first, second = storage.load(options.first), storage.load(options.second)
     if reason := first.differs_from(second):
         raise fail("recording", f"{options.first} and {options.second} are no recordings of one thing: {reason}")
     found = [parity.report(first, second)]
-    print(report.as_json(found) if options.json else report.as_text(found))
+    if options.json:
+        print(report.as_json(found))
+    else:
+        terminal.show(found)
     return cli.FINE if all(item.ok for item in found) else cli.DIFFERENT

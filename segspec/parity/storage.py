@@ -48,7 +48,7 @@ def save(recording: Recording, path: Path) -> None:
         "plan": asdict(recording.plan),
         "scenes": {name: asdict(scene) for name, scene in recording.scenes.items()},
         "environment": recording.environment,
-        "seconds": recording.seconds,
+        "times": recording.times,
         "passes": passes,
     }
     with files.replacing(path) as file:
@@ -95,7 +95,7 @@ def _recording(path: Path, about: dict[str, Any], offsets: dict[str, int]) -> Re
         Plan(**{**plan, "sizes": sizes, "training_size": (height, width), "dtypes": tuple(plan["dtypes"])}),
         {name: Scene.read(scene) for name, scene in about["scenes"].items()},
         environment=about["environment"],
-        seconds=about["seconds"],
+        times=about["times"],
     )
     for name, held in about["passes"].items():
         if isinstance(held, str):
