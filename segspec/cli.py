@@ -130,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="how long one pass of one network may take (default: 900)",
     )
+    verify.add_argument(
+        "--executor",
+        default="",
+        metavar="E",
+        help="who runs the networks, each as a task: dask, or MODULE:FACTORY of any concurrent.futures executor",
+    )
+    verify.add_argument("--scheduler", default="", metavar="ADDRESS", help="where Dask's scheduler listens")
     _json(verify)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
@@ -166,7 +173,12 @@ def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True
         needed = None if required else "?"
         parser.add_argument("name", nargs=needed, metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
-    parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help="a network of the zoo, a path to a spec, or a folder of specs, at every preset",
+    )
     parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
 
 
@@ -248,29 +260,46 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
     """The specs asked for, each with the presets asked for; problems of all of them together."""
     from segspec.spec.load import Loader
     from segspec.spec.models import Spec
-    from segspec.spec.zoo import networks
 
     loader = Loader()
-    names = [options.name] if "name" in options else options.names
-    if "all" in options and options.all:
-        if names or options.preset or options.settings:
-            raise fail("usage", "--all takes no NAME, --preset or --set")
-        names = list(networks())
-    elif not names:
-        raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
     found: list[tuple[Definition, list[str]]] = []
     problems: list[Problem] = []
-    for name in names:
+    for name, every in [(options.name, False)] if "name" in options else _asked(options):
         try:
             definition = loader.load(name)
         except SpecError as error:
             problems += error.problems
             continue
         assert isinstance(definition.block, Spec)
-        every = "all" in options and options.all
         found.append((definition, ["", *definition.block.presets] if every else [options.preset]))
     if problems:
         raise SpecError(problems)
+    return found
+
+
+def _asked(options: argparse.Namespace) -> list[tuple[str, bool]]:
+    """Every network asked for, and whether at every preset; a folder stands for those in it."""
+    from segspec.spec.folder import networks_below
+    from segspec.spec.zoo import networks
+
+    bound = bool(options.preset or options.settings)
+    if options.all:
+        if options.names or bound:
+            raise fail("usage", "--all takes no NAME, --preset or --set")
+        return [(name, True) for name in networks()]
+    if not options.names:
+        raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
+    found: list[tuple[str, bool]] = []
+    for name in options.names:
+        if name in networks() or not Path(name).is_dir():
+            found.append((name, False))
+            continue
+        if bound:
+            raise fail("usage", f"{name} is a folder: its networks take no --preset or --set")
+        held = [(str(path), True) for path in networks_below(Path(name))]
+        if not held:
+            raise fail("unknown-spec", f"there is no network's spec below {name}")
+        found += held
     return found
 
 
@@ -387,6 +416,7 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from segspec.parity import report
+    from segspec.parity.executors import executor
     from segspec.parity.verify import BATCH, Settings, verify
     from segspec.render.check import refusals
 
@@ -410,7 +440,8 @@ def _verify(options: argparse.Namespace) -> int:
         python=_interpreters(options),
         timeout=options.timeout,
     )
-    reports = list(verify(graphs, chosen, settings, tell=report.progress))
+    with executor(options.executor, options.scheduler) as held:
+        reports = list(verify(graphs, chosen, settings, tell=report.progress, executor=held))
     report.progress("")
     print(report.as_json(reports) if options.json else report.as_text(reports))
     return FINE if reports and all(item.ok for item in reports) else DIFFERENT
