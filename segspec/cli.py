@@ -109,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--size",
         action="append",
         default=[],
-        type=_size,
+        type=image_size,
         metavar="HxW",
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
@@ -144,7 +144,7 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(show)
     show.add_argument(
         "--size",
-        type=_size,
+        type=image_size,
         default=None,
         metavar="HxW",
         help="the image size for the costs (default: 512x512, or the nearest allowed)",
@@ -224,7 +224,8 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """A size as a command line gives it; raises :class:`argparse.ArgumentTypeError`."""
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and 0 < int(height) < 100_000 and 0 < int(width) < 100_000):
         raise argparse.ArgumentTypeError(f"'{text}' is not HxW, such as 123x97")
@@ -437,7 +438,7 @@ def _verify(options: argparse.Namespace) -> int:
         batch=options.batch or BATCH,
         steps=options.steps,
         starts=not options.no_starts,
-        python=_interpreters(options),
+        python=interpreters(options.python),
         timeout=options.timeout,
     )
     with executor(options.executor, options.scheduler) as held:
@@ -447,11 +448,12 @@ def _verify(options: argparse.Namespace) -> int:
     return FINE if reports and all(item.ok for item in reports) else DIFFERENT
 
 
-def _interpreters(options: argparse.Namespace) -> dict[str, str]:
+def interpreters(items: Sequence[str]) -> dict[str, str]:
+    """Backends' interpreters as a command line gives them; raises :class:`SpecError`."""
     from segspec.render.backend import backend
 
     found = {}
-    for item in options.python:
+    for item in items:
         name, sign, path = item.partition("=")
         if not sign or not path:
             raise fail("usage", f"--python {item} is not BACKEND=PATH", remedy="write --python torch=/path/to/python")

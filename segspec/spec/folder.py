@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-_KEY = re.compile(r"""^\{?\s*["']?(segspec|nodes|blocks)["']?\s*:""", re.MULTILINE)
+_KEY = re.compile(r"""^(?:\{ *)?["']?(segspec|nodes|blocks)["']?\s*:""", re.MULTILINE)
 
 
 def is_spec(path: Path) -> bool:
