@@ -50,8 +50,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known."""
+    """Make the marker known, and refuse interpreters that are none."""
     config.addinivalue_line("markers", USAGE)
+    if config.getoption("--segspec-python"):
+        from segspec.errors import SpecError
+
+        try:
+            _verifier(config)
+        except SpecError as error:
+            raise pytest.UsageError(str(error)) from None
 
 
 # --- specs as tests ----------------------------------------------------------------------------------
