@@ -448,15 +448,15 @@ def _verify(options: argparse.Namespace) -> int:
     return FINE if reports and all(item.ok for item in reports) else DIFFERENT
 
 
-def interpreters(items: Sequence[str]) -> dict[str, str]:
-    """Backends' interpreters as a command line gives them; raises :class:`SpecError`."""
+def interpreters(items: Sequence[str], option: str = "--python") -> dict[str, str]:
+    """Backends' interpreters as an option gives them; raises :class:`SpecError`."""
     from segspec.render.backend import backend
 
     found = {}
     for item in items:
         name, sign, path = item.partition("=")
         if not sign or not path:
-            raise fail("usage", f"--python {item} is not BACKEND=PATH", remedy="write --python torch=/path/to/python")
+            raise fail("usage", f"{option} {item} is not BACKEND=PATH", remedy=f"write {option} torch=/path/to/python")
         found[backend(name).name] = path
     return found
 

@@ -225,7 +225,7 @@ class _Verifier:
         self.config = config
         self.loader = Loader()
         self.elaborator = Elaborator()
-        self.settings = Settings(python=interpreters(config.getoption("--segspec-python")))
+        self.settings = Settings(python=interpreters(config.getoption("--segspec-python"), "--segspec-python"))
         self.last: tuple[Any, list[Report]] = (None, [])
 
     def backends(self) -> Backends:
