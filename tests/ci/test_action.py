@@ -127,5 +127,7 @@ def test_it_installs_segspec(runner):
     """Without frameworks, which only verifying needs."""
     runner.environment.pop("PYTHONPATH")
     ran, status, text = runner.run(extras="", verify="false")
+    if "No matching distribution found for hatchling" in text:
+        pytest.skip("no package index can be reached")
     assert (ran[-1], status) == ("Check what is generated", 0), text
     assert runner.contexts["steps.environment.outputs.python"] == f"{runner.contexts['runner.temp']}/segspec/bin/python"
