@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segspec import __version__, cli_weights
-from segspec.errors import Problem, SpecError, fail
+from segspec.errors import Problem, SpecError, fail, shown
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
@@ -173,13 +173,10 @@ def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True
         needed = None if required else "?"
         parser.add_argument("name", nargs=needed, metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
+    parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
     parser.add_argument(
-        "names",
-        nargs="*",
-        metavar="NAME",
-        help="a network of the zoo, a path to a spec, or a folder of specs, at every preset",
+        "--all", action="store_true", help="every network of the zoo, or of the folders named, at every preset"
     )
-    parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
 
 
 def _bindings(parser: argparse.ArgumentParser) -> None:
@@ -265,7 +262,8 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
     loader = Loader()
     found: list[tuple[Definition, list[str]]] = []
     problems: list[Problem] = []
-    for name, every in [(options.name, False)] if "name" in options else _asked(options):
+    every = "all" in options and options.all
+    for name in [options.name] if "name" in options else _asked(options):
         try:
             definition = loader.load(name)
         except SpecError as error:
@@ -278,28 +276,25 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
     return found
 
 
-def _asked(options: argparse.Namespace) -> list[tuple[str, bool]]:
-    """Every network asked for, and whether at every preset; a folder stands for those in it."""
+def _asked(options: argparse.Namespace) -> list[str]:
+    """The names of what is asked for; folders stand for the networks in them."""
     from segspec.spec.folder import networks_below
     from segspec.spec.zoo import networks
 
-    bound = bool(options.preset or options.settings)
-    if options.all:
-        if options.names or bound:
-            raise fail("usage", "--all takes no NAME, --preset or --set")
-        return [(name, True) for name in networks()]
+    if not options.all:
+        if not options.names:
+            raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
+        return list(options.names)
+    if options.preset or options.settings or not all(map(Path.is_dir, map(Path, options.names))):
+        remedy = "name folders of specs, or nothing for the zoo"
+        raise fail("usage", "--all takes no NAME, --preset or --set", remedy=remedy)
     if not options.names:
-        raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
-    found: list[tuple[str, bool]] = []
+        return list(networks())
+    found: list[str] = []
     for name in options.names:
-        if name in networks() or not Path(name).is_dir():
-            found.append((name, False))
-            continue
-        if bound:
-            raise fail("usage", f"{name} is a folder: its networks take no --preset or --set")
-        held = [(str(path), True) for path in networks_below(Path(name))]
+        held = list(map(str, networks_below(Path(name))))
         if not held:
-            raise fail("unknown-spec", f"there is no network's spec below {name}")
+            raise fail("unknown-spec", f"there is no spec of a network below {shown(name)}")
         found += held
     return found
 

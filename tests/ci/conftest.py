@@ -63,7 +63,7 @@ def repository(tmp_path: Path, spec: Callable[[Path, str], Path], tools: dict[st
     path.write_text(path.read_text().replace("  pool:", "  more: {block: ConvBnRelu, out_channels: width}\n  pool:"))
     (root / "specs/blocks").mkdir()
     (root / "specs/blocks/conv.yaml").write_text((ROOT / "specs/blocks/conv.yaml").read_text())
-    for command in (["git", "init", "-q"], ["segspec", "generate", "specs"], ["git", "add", "-A"]):
+    for command in (["git", "init", "-q"], ["segspec", "generate", "--all", "specs"], ["git", "add", "-A"]):
         subprocess.run(command, cwd=root, env=tools, check=True, capture_output=True)
     subprocess.run(["git", "commit", "-qm", "Specs"], cwd=root, env=tools, check=True, capture_output=True)
     return root
