@@ -140,7 +140,7 @@ def _convert(options: argparse.Namespace) -> int:
     if options.verify:
         from segspec.parity import files
 
-        python = cli._interpreters(options)
+        python = cli.interpreters(options.python)
         own = formats.format_of(options.named_by) if options.named_by else checkpoint.format
         chosen = files.sides(found.graph, [own, kind], python)
     with _progress(options.target.name, found) as advance:
@@ -157,7 +157,7 @@ def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tup
 
     written = Fit(found.graph, formats.read(options.target), formats.backend_of(kind), found.left).fitted()
     sides = [files.Side(held, backend) for held, backend in zip((found, written), chosen, strict=True)]
-    result = files.verify(sides[0], sides[1], python=cli._interpreters(options), tell=report.progress)
+    result = files.verify(sides[0], sides[1], python=cli.interpreters(options.python), tell=report.progress)
     report.progress("")
     print(report.as_text([result]))
     return cli.FINE if result.ok else cli.DIFFERENT
