@@ -23,6 +23,8 @@ from segspec.spec import zoo
 
 ENTRY_POINTS = importlib.metadata.entry_points(group="pytest11")
 PLUGIN = [] if "segspec" in ENTRY_POINTS.names else ["-p", "segspec.pytest_plugin"]
+# Hypothesis' own plugin would be imported anew by every run.
+OTHERS = ["-p", "no:hypothesispytest"]
 
 # Instead of running frameworks: what was asked for goes to a file, and at 17x17 a node differs.
 FAKE = """
@@ -55,7 +57,7 @@ def run(pytester):
     """Run pytest with the plugin, in the folder of a project."""
 
     def start(*arguments):
-        return pytester.runpytest(*PLUGIN, *arguments)
+        return pytester.runpytest(*PLUGIN, *OTHERS, *arguments)
 
     return start
 
@@ -273,7 +275,7 @@ def test_who_does_not_ask_for_it_does_not_pay(pytester):
     assert {name.partition(".")[0] for name in eval(done.stdout)} <= {"segspec", "json", "_json"}
     assert "segspec.spec" not in done.stdout
     pytester.makepyfile("def test_own(): pass")
-    pytester.runpytest("-p", "no:segspec").assert_outcomes(passed=1)
+    pytester.runpytest(*OTHERS, "-p", "no:segspec").assert_outcomes(passed=1)
 
 
 @pytest.mark.torch
