@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segspec import __version__, cli_weights
+from segspec import __version__, cli_recordings, cli_weights
 from segspec.errors import Problem, SpecError, fail, shown
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
+    from segspec.parity.verify import Settings
     from segspec.render.backend import Backend
     from segspec.render.check import Checked
     from segspec.spec.load import Definition
@@ -105,31 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     _names(verify, many=True)
     _bindings(verify)
     _backends(verify)
-    verify.add_argument(
-        "--size",
-        action="append",
-        default=[],
-        type=image_size,
-        metavar="HxW",
-        help="an image size; may be repeated (default: chosen to suit the network)",
-    )
-    verify.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
-    verify.add_argument(
-        "--steps",
-        type=_count,
-        default=2,
-        metavar="N",
-        help="steps of each optimiser (default: 2; 0 leaves training out)",
-    )
-    verify.add_argument("--no-starts", action="store_true", help="leave out how parameters start")
-    _python(verify)
-    verify.add_argument(
-        "--timeout",
-        type=_positive,
-        default=900,
-        metavar="SECONDS",
-        help="how long one pass of one network may take (default: 900)",
-    )
+    _runs(verify)
     verify.add_argument(
         "--executor",
         default="",
@@ -138,6 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--scheduler", default="", metavar="ADDRESS", help="where Dask's scheduler listens")
     _json(verify)
+
+    record = add("record", cli_recordings.record, "run one backend and keep what every node computes in a file")
+    cli_recordings.add_record(record)
+
+    compare = add("compare", cli_recordings.compare, "hold two recordings of one network together")
+    cli_recordings.add_compare(compare)
 
     show = add("show", _show, "show a network's nodes, shapes, parameters and costs")
     _names(show, many=False, required=False)
@@ -176,6 +159,34 @@ def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True
     parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
     parser.add_argument(
         "--all", action="store_true", help="every network of the zoo, or of the folders named, at every preset"
+    )
+
+
+def _runs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--size",
+        action="append",
+        default=[],
+        type=image_size,
+        metavar="HxW",
+        help="an image size; may be repeated (default: chosen to suit the network)",
+    )
+    parser.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    parser.add_argument(
+        "--steps",
+        type=_count,
+        default=2,
+        metavar="N",
+        help="steps of each optimiser (default: 2; 0 leaves training out)",
+    )
+    parser.add_argument("--no-starts", action="store_true", help="leave out how parameters start")
+    _python(parser)
+    parser.add_argument(
+        "--timeout",
+        type=_positive,
+        default=900,
+        metavar="SECONDS",
+        help="how long one pass of one network may take (default: 900)",
     )
 
 
@@ -413,7 +424,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from segspec.parity import report
     from segspec.parity.executors import executor
-    from segspec.parity.verify import BATCH, Settings, verify
+    from segspec.parity.verify import verify
     from segspec.render.check import refusals
 
     gc.enable()  # a run's arrays are not kept
@@ -428,7 +439,18 @@ def _verify(options: argparse.Namespace) -> int:
     found = [problem for graph in graphs for problem in refusals(graph, chosen)]
     if found:
         raise SpecError(found)
-    settings = Settings(
+    settings = _settings_of(options)
+    with executor(options.executor, options.scheduler) as held:
+        reports = list(verify(graphs, chosen, settings, tell=report.progress, executor=held))
+    report.progress("")
+    print(report.as_json(reports) if options.json else report.as_text(reports))
+    return FINE if reports and all(item.ok for item in reports) else DIFFERENT
+
+
+def _settings_of(options: argparse.Namespace) -> Settings:
+    from segspec.parity.verify import BATCH, Settings
+
+    return Settings(
         sizes=tuple(options.size),
         batch=options.batch or BATCH,
         steps=options.steps,
@@ -436,11 +458,6 @@ def _verify(options: argparse.Namespace) -> int:
         python=interpreters(options.python),
         timeout=options.timeout,
     )
-    with executor(options.executor, options.scheduler) as held:
-        reports = list(verify(graphs, chosen, settings, tell=report.progress, executor=held))
-    report.progress("")
-    print(report.as_json(reports) if options.json else report.as_text(reports))
-    return FINE if reports and all(item.ok for item in reports) else DIFFERENT
 
 
 def interpreters(items: Sequence[str], option: str = "--python") -> dict[str, str]:

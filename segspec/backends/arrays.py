@@ -48,7 +48,11 @@ class Reading(Mapping[str, np.ndarray]):
         dtype, shape, offset, _, _ = self.index[name]
         if offset is None:
             raise KeyError(f"of {name} only a sketch is kept")
-        found: np.ndarray = np.ndarray(tuple(shape), dtype, self.held, offset)
+        return self.at(offset, dtype, tuple(shape))
+
+    def at(self, offset: int, dtype: str = "float64", shape: tuple[int, ...] | None = None) -> np.ndarray:
+        """The array at one place of the file; a sketch, if nothing else is said."""
+        found: np.ndarray = np.ndarray((SUMS,) if shape is None else shape, dtype, self.held, offset)
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -67,7 +71,7 @@ class Reading(Mapping[str, np.ndarray]):
         _, shape, _, sketched, norm = self.index[name]
         if sketched is None:
             return Digest(tuple(shape), norm, np.asarray(self[name], "float64").ravel())
-        return Digest(tuple(shape), norm, np.ndarray((SUMS,), "float64", self.held, sketched))
+        return Digest(tuple(shape), norm, self.at(sketched))
 
     def identity(self, name: str) -> int | None:
         """What the names of one and the same array have in common."""

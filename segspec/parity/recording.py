@@ -89,6 +89,22 @@ class Recording:
         """Why passes failed; under an empty name why none could be run."""
         return {name: found for name, found in self.passes.items() if isinstance(found, str)}
 
+    def misfit(self, task: Task) -> str:
+        """Why a task's recording could not be compared with this one; empty if it could."""
+        return self.differs_from(Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan)))
+
+    def differs_from(self, other: Recording) -> str:
+        """In what two recordings are of different things; empty if they are of one."""
+        if self.plan != other.plan:
+            return "their sizes, batches or steps differ"
+        for key, what in (("spec", "names"), ("state", "parameters"), ("outputs", "outputs"), ("inputs", "inputs")):
+            if self.about[key] != other.about[key]:
+                return f"their {what} differ"
+        for name, held in self.scenes.items():
+            if name not in other.scenes or held.parts != other.scenes[name].parts:
+                return f"their nodes differ at {name}"
+        return ""
+
 
 # --- made by a backend's process ---------------------------------------------------------------------
 

@@ -1,0 +1,113 @@
+"""Recordings in files: safetensors, with what they are recordings of in the metadata.
+
+So one backend can be run in one place and another in another, and both be compared in a third that has neither.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segspec import __version__, files
+from segspec.backends.arrays import Reading
+from segspec.errors import Place, fail
+from segspec.parity.recording import Plan, Recording
+from segspec.parity.scene import Scene
+from segspec.weights import portable
+from segspec.weights.pickles import Refused
+from segspec.weights.tensors import DTYPES, Tensor
+
+VERSION = 1
+
+
+def save(recording: Recording, path: Path) -> None:
+    """Write a recording; the file is replaced when all is written."""
+    tensors: dict[str, Tensor] = {}
+    passes: dict[str, Any] = {}
+    for name, held in recording.passes.items():
+        if isinstance(held, str):
+            passes[name] = held
+            continue
+        keys: dict[int, str] = {}
+        passes[name] = {}
+        for entry, (dtype, shape, offset, sketched, norm) in held.index.items():
+            parts = [(offset, entry, dtype, tuple(shape)), (sketched, f"{entry} (sketch)", "<f8", None)]
+            for place, key, kind, size in parts:
+                if place is not None and place not in keys:  # an array of several names is there once
+                    keys[place] = f"{name}/{key}"
+                    tensors[keys[place]] = _tensor(held, keys[place], kind, size, place)
+            passes[name][entry] = [dtype, shape, *(None if at is None else keys[at] for at in (offset, sketched)), norm]
+    about = {
+        "version": VERSION,
+        "about": recording.about,
+        "plan": asdict(recording.plan),
+        "scenes": {name: asdict(scene) for name, scene in recording.scenes.items()},
+        "environment": recording.environment,
+        "seconds": recording.seconds,
+        "passes": passes,
+    }
+    with files.replacing(path) as file:
+        for _ in portable.write(file, tensors, {"segspec": __version__, "recording": json.dumps(about)}):
+            pass
+
+
+def _tensor(held: Reading, key: str, dtype: str, shape: tuple[int, ...] | None, place: int) -> Tensor:
+    array = held.at(place, dtype, shape)
+    names = {kind: name for name, kind in DTYPES.items() if name != "BF16"}
+    return Tensor(key, names[np.dtype(dtype)], array.shape, lambda: array)
+
+
+def load(path: Path) -> Recording:
+    """Read a recording; raises :class:`~segspec.errors.SpecError` for a file that is none."""
+    try:
+        with path.open("rb") as file:
+            data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        _, metadata = portable.read(data, path)
+        about = json.loads(metadata["recording"])
+    except OSError as error:
+        raise fail("input", f"cannot be read: {error.strerror}", Place(str(path))) from None
+    except (Refused, KeyError, ValueError):
+        raise _stranger(path) from None
+    if about.get("version") != VERSION:
+        message = f"it was recorded by another version of segspec, {metadata.get('segspec', 'an unknown one')}"
+        raise fail("recording", message, Place(str(path)), remedy="record it anew")
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(bytes(data[8 : 8 + length]))
+    header.pop("__metadata__")
+    offsets = {key: 8 + length + held["data_offsets"][0] for key, held in header.items()}
+    try:
+        return _recording(path, about, offsets)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
+        raise _stranger(path) from None
+
+
+def _recording(path: Path, about: dict[str, Any], offsets: dict[str, int]) -> Recording:
+    plan = about["plan"]
+    sizes = tuple((int(height), int(width)) for height, width in plan["sizes"])
+    height, width = plan["training_size"]
+    made = Recording(
+        about["about"],
+        Plan(**{**plan, "sizes": sizes, "training_size": (height, width), "dtypes": tuple(plan["dtypes"])}),
+        {name: Scene.read(scene) for name, scene in about["scenes"].items()},
+        environment=about["environment"],
+        seconds=about["seconds"],
+    )
+    for name, held in about["passes"].items():
+        if isinstance(held, str):
+            made.passes[name] = held
+            continue
+        index = {
+            entry: [dtype, shape, *(None if key is None else offsets[key] for key in keys), norm]
+            for entry, (dtype, shape, *keys, norm) in held.items()
+        }
+        made.passes[name] = Reading(str(path.resolve()), index)
+    return made
+
+
+def _stranger(path: Path) -> Exception:
+    return fail("recording", "it is no recording of segspec's", Place(str(path)), remedy="make one with segspec record")
