@@ -6,7 +6,7 @@
 #   make lint       formatting, lint, types, and whether generated/ and README's tables are up to date
 #   make generated  write generated/ anew
 #   make readme     write README's tables of architectures anew
-#   make bench      measure how long generating and checking the zoo takes
+#   make bench      measure how long generating and checking the zoo takes, and converting weights
 #   make golden     let the tests write anew what they compare with
 #
 # make PYTHON=… chooses the interpreter. pip's own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, …
@@ -59,6 +59,7 @@ readme: $(QUICK_READY)
 
 bench: $(QUICK_READY)
 	$(QUICK)/python bench/compile.py
+	$(QUICK)/python bench/weights.py
 
 golden: $(FULL_READY)
 	$(BIN)/pytest --update

@@ -171,6 +171,7 @@ def _runs(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
+    parser.add_argument("--small", action="store_true", help="at one small size, chosen to suit each network")
     parser.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
     parser.add_argument(
         "--steps",
@@ -455,6 +456,7 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         batch=options.batch or BATCH,
         steps=options.steps,
         starts=not options.no_starts,
+        small=options.small,
         python=interpreters(options.python),
         timeout=options.timeout,
     )

@@ -13,7 +13,8 @@ from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST = 64, 49, 41, 56
+EVEN, ODD, STRIP, LEAST, SMALL = 64, 49, 41, 56, 32
+EXACT = (32, 48, 64, 96, 128, 192, 256)
 REACH = 640
 
 LIMIT = 1e-10
@@ -21,44 +22,44 @@ LIMIT = 1e-10
 
 
 def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Size]:
-    """An even size at which no op is coarse, an odd one, and a strip, each the nearest that is allowed.
+    """A size at which no op is coarse, an odd one, and a strip, each the nearest that is allowed.
 
     The strip is as wide as the largest dilation needs: on a smaller map a dilated kernel touches nothing
     but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
     rows taken for columns show.
     """
-    even = exact_size(graph, backends, batch)
-    odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != even))
+    exact = exact_size(graph, backends, batch)
+    odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != exact))
     width = _reaching(graph, batch)
     strips = (
         (height, width + more) for more in range(64) for height in range(STRIP, STRIP + 64) if height != width + more
     )
-    found = [even, odd, _first(graph, backends, batch, strips)]
+    found = [exact, odd, _first(graph, backends, batch, strips)]
     return list(dict.fromkeys(size for size in found if size))
 
 
-def exact_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
-    """The least even square from 64 on at which no op is coarse; of those nearby the one where least is."""
-    squares = ((size, size) for size in range(EVEN, REACH, 2))
-    return _first(graph, backends, batch, squares, exact=True)
+def exact_size(graph: Graph, backends: list[Backend], batch: int, least: int = EVEN) -> Size | None:
+    """The least square at which no op is coarse, or of a few the one where least is; None if none is allowed.
 
-
-def _first(
-    graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size], *, exact: bool = False
-) -> Size | None:
-    """The first size that is allowed; with ``exact``, of those nearby the one where ops are least coarse."""
+    Tried are sides of which resizes have exact ratios, with aligned corners (one more than even) or without.
+    """
+    sides = [side + more for side in EXACT if side >= least for more in (0, 1)]
     allowed: list[tuple[float, Size]] = []
-    for height, width in sizes:
-        if refused(graph, backends, (height, width), batch):
-            continue
-        if not exact:
-            return height, width
-        found = floors(graph, backends, height, width, batch, training=True)
-        coarse = sum(item.limit for item in found if item.limit > LIMIT)
-        allowed.append((coarse, (height, width)))
-        if not coarse or len(allowed) >= EVEN:
-            break
-    return min(allowed)[1] if allowed else None
+    for side in sides:
+        if not refused(graph, backends, (side, side), batch):
+            found = floors(graph, backends, side, side, batch, training=True)
+            coarse = sum(item.limit for item in found if item.limit > LIMIT)
+            allowed.append((coarse, (side, side)))
+            if not coarse:
+                break
+    if allowed:
+        return min(allowed)[1]
+    return _first(graph, backends, batch, ((side, side) for side in range(least, REACH)))
+
+
+def _first(graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size]) -> Size | None:
+    """The first size that is allowed."""
+    return next((size for size in sizes if not refused(graph, backends, size, batch)), None)
 
 
 def refused(graph: Graph, backends: list[Backend], size: Size, batch: int) -> object:

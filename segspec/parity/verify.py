@@ -17,7 +17,7 @@ from segspec.parity.job import Job, job
 from segspec.parity.plan import Size
 from segspec.parity.process import TIMEOUT, Tell, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
-from segspec.parity.sizes import default_sizes, exact_size
+from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
@@ -34,6 +34,7 @@ GROUP = 8
 class Settings:
     """How networks are verified: by default at sizes chosen for each, three images at a time.
 
+    ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
     ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass.
     """
 
@@ -41,6 +42,7 @@ class Settings:
     batch: int = BATCH
     steps: int = STEPS
     starts: bool = True
+    small: bool = False
     python: Mapping[str, str] = field(default_factory=dict)
     timeout: float = TIMEOUT
 
@@ -78,9 +80,9 @@ def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> P
         problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
-    sizes = settings.sizes or tuple(default_sizes(graph, chosen, batch))
-    # The first of the default sizes is this one already.
-    training = exact_size(graph, chosen, batch) if settings.steps and settings.sizes else None
+    least = exact_size(graph, chosen, batch, SMALL) if settings.small else None
+    sizes = settings.sizes or ((least,) if least else tuple(default_sizes(graph, chosen, batch)))
+    training = least or (exact_size(graph, chosen, batch) if settings.steps else None)
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
         raise fail("size", message, graph.definition.place())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from segspec.weights import formats, initial, portable
 from segspec.weights.fit import MAX_LISTED, Fit, Fitted, grouped, placed
 from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
-from segspec.weights.tensors import Checkpoint, Tensor, of_array
+from segspec.weights.tensors import DTYPES, Checkpoint, Tensor
 
-HELD = 2**26
+HELD = 2**28
 """After how many bytes the memory of the source's tensors is given back."""
 
 Progress = Callable[[int], None]
@@ -70,8 +71,11 @@ def _published(match: Match, checkpoint: Checkpoint) -> Fitted:
         tensor = checkpoint.tensors[source.key]
         tensor = tensor.transposed() if source.transposed else tensor
         tensors[name] = tensor.reversed() if source.reversed else tensor
-    shapes = {entry.name: entry.shape for entry in entries(found.graph)}
-    tensors |= {name: of_array(name, np.zeros(shapes[name], np.float32)) for name in found.zeros}
+    kind = next(iter(tensors.values())).dtype
+    shapes = {entry.name: entry.shape for entry in entries(found.graph) if entry.name in found.zeros}
+    tensors |= {
+        name: Tensor(name, kind, shape, partial(np.zeros, shape, DTYPES[kind])) for name, shape in shapes.items()
+    }
     keys = tuple(source.key for source in found.sources.values())
     return Fitted(found.graph, tensors, found.left, keys, (*checkpoint.notes, *_said(found, checkpoint)))
 

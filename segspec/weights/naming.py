@@ -57,6 +57,7 @@ class Naming:
         self.rules: list[Rule] = []
         self.within: list[tuple[Rule, Naming]] = []
         self.words: set[str] = set()
+        """Those that a name had."""
         scope = Scope(parameters)
         for key, value in definition.block.let.items():
             try:
@@ -80,7 +81,11 @@ class Naming:
                 own, inner = naming.rename(key)
                 met += inner or [rule]
                 rule.met = True
-        rest = self._worded(key[len(self.foreign) :].lstrip("."))
+        words = self.checkpoint.words
+        parts = key[len(self.foreign) :].lstrip(".").split(".")
+        if not met:
+            self.words |= words.keys() & set(parts)
+        rest = ".".join(words.get(part, part) for part in parts)
         for rule in self.rules:
             if found := rule.pattern.match(rest):
                 rule.met = True
@@ -119,12 +124,6 @@ class Naming:
             yield Problem("rule", message, self._place("words", word, key=True), "", "correct it or remove it")
         for _, naming in self.within:
             yield from naming.unmet()
-
-    def _worded(self, key: str) -> str:
-        words = self.checkpoint.words
-        parts = key.split(".")
-        self.words |= words.keys() & set(parts)
-        return ".".join(words.get(part, part) for part in parts)
 
     def _expand(self, rules: Iterable[AnyRule], path: tuple[str | int, ...], scope: Scope) -> None:
         """Unroll loops and conditions, and make each rule ready for this graph."""
@@ -189,7 +188,7 @@ def _holds(rule: RuleCondition, scope: Scope) -> bool:
     return truth(rule.test.evaluate(scope), scope)
 
 
-_END = r"(?=\.|$)"
+_END = r"(?=\.|\Z)"
 """What follows a match: a rule is of whole parts of a name."""
 
 

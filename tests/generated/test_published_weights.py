@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 from test_references import LIMIT, build, image, relative, vision  # noqa: E402, F401
 from torch import nn  # noqa: E402
 
+import segspec  # noqa: E402
 from segspec.cli import main  # noqa: E402
 
 pytestmark = pytest.mark.torch
@@ -94,3 +95,16 @@ def test_from_torchvision_to_paddle(vision: Any, network: Callable[..., type], t
     with torch.no_grad(), paddle.no_grad():
         expected, found = theirs.double()(x)["out"], ours(paddle.to_tensor(x.numpy()))
     assert relative(expected, torch.from_numpy(np.array(found))) <= LIMIT
+
+
+def test_loaded_by_segspec(vision: Any, tmp_path: Path) -> None:  # noqa: F811
+    """The network is of the preset that the file is of; a classifier for other classes starts anew."""
+    theirs = build(lambda: vision.resnet18(weights=None)).float().eval()
+    torch.save(theirs.state_dict(), tmp_path / "resnet18.pth")
+    ours = segspec.load("resnet", backend="torch", weights=tmp_path / "resnet18.pth").eval()
+    x = image(65, 97).float()
+    with torch.no_grad():
+        assert relative(theirs(x), ours(x)) <= 1e-5
+    tuned = segspec.load("resnet", backend="torch", weights=tmp_path / "resnet18.pth", num_classes=5)
+    assert tuned.fc.weight.shape == (5, 512)
+    assert torch.equal(tuned.layer4[1].conv2.weight, theirs.layer4[1].conv2.weight)

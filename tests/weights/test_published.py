@@ -258,6 +258,11 @@ def test_a_word_that_no_name_has(recognised: Any) -> None:
     assert "net.yaml:17:13: error[rule]: no name in the file has the part '_conv'" in message
 
 
+def test_a_word_that_only_names_in_a_block_have(recognised: Any) -> None:
+    message = refusal(recognised, "    words: {stack: pile}\n" + RULES, file())
+    assert "net.yaml:17:13: error[rule]: no name in the file has the part 'stack'" in message
+
+
 def test_a_tensor_that_meets_two_rules(recognised: Any) -> None:
     message = refusal(recognised, RULES + "      head.bias: fc.bias\n", file())
     assert "net.yaml:20:7: error[rule]: the rules 'head' and 'head.bias' are both met by 'head.bias'" in message
