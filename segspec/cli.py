@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segspec import __version__, cli_recordings, cli_weights
-from segspec.errors import Problem, SpecError, fail
+from segspec.errors import Problem, SpecError, fail, shown
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
@@ -109,6 +109,13 @@ def _parser() -> argparse.ArgumentParser:
     _runs(verify)
     verify.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, for CI")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page that shows every node")
+    verify.add_argument(
+        "--executor",
+        default="",
+        metavar="E",
+        help="who runs the networks, each as a task: dask, or MODULE:FACTORY of any concurrent.futures executor",
+    )
+    verify.add_argument("--scheduler", default="", metavar="ADDRESS", help="where Dask's scheduler listens")
     _json(verify)
 
     record = add("record", cli_recordings.record, "run one backend and keep what every node computes in a file")
@@ -122,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(show)
     show.add_argument(
         "--size",
-        type=_size,
+        type=image_size,
         default=None,
         metavar="HxW",
         help="the image size for the costs (default: 512x512, or the nearest allowed)",
@@ -152,7 +159,9 @@ def _names(parser: argparse.ArgumentParser, *, many: bool, required: bool = True
         parser.add_argument("name", nargs=needed, metavar="NAME", help="a network of the zoo, or a path to a spec")
         return
     parser.add_argument("names", nargs="*", metavar="NAME", help="a network of the zoo, or a path to a spec")
-    parser.add_argument("--all", action="store_true", help="every network of the zoo, at every preset")
+    parser.add_argument(
+        "--all", action="store_true", help="every network of the zoo, or of the folders named, at every preset"
+    )
 
 
 def _runs(parser: argparse.ArgumentParser) -> None:
@@ -160,7 +169,7 @@ def _runs(parser: argparse.ArgumentParser) -> None:
         "--size",
         action="append",
         default=[],
-        type=_size,
+        type=image_size,
         metavar="HxW",
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
@@ -226,7 +235,8 @@ def _json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _size(text: str) -> tuple[int, int]:
+def image_size(text: str) -> tuple[int, int]:
+    """A size as a command line gives it; raises :class:`argparse.ArgumentTypeError`."""
     height, _, width = text.lower().partition("x")
     if not (height.isdigit() and width.isdigit() and 0 < int(height) < 100_000 and 0 < int(width) < 100_000):
         raise argparse.ArgumentTypeError(f"'{text}' is not HxW, such as 123x97")
@@ -262,29 +272,44 @@ def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str
     """The specs asked for, each with the presets asked for; problems of all of them together."""
     from segspec.spec.load import Loader
     from segspec.spec.models import Spec
-    from segspec.spec.zoo import networks
 
     loader = Loader()
-    names = [options.name] if "name" in options else options.names
-    if "all" in options and options.all:
-        if names or options.preset or options.settings:
-            raise fail("usage", "--all takes no NAME, --preset or --set")
-        names = list(networks())
-    elif not names:
-        raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
     found: list[tuple[Definition, list[str]]] = []
     problems: list[Problem] = []
-    for name in names:
+    every = "all" in options and options.all
+    for name in [options.name] if "name" in options else _asked(options):
         try:
             definition = loader.load(name)
         except SpecError as error:
             problems += error.problems
             continue
         assert isinstance(definition.block, Spec)
-        every = "all" in options and options.all
         found.append((definition, ["", *definition.block.presets] if every else [options.preset]))
     if problems:
         raise SpecError(problems)
+    return found
+
+
+def _asked(options: argparse.Namespace) -> list[str]:
+    """The names of what is asked for; folders stand for the networks in them."""
+    from segspec.spec.folder import networks_below
+    from segspec.spec.zoo import networks
+
+    if not options.all:
+        if not options.names:
+            raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
+        return list(options.names)
+    if options.preset or options.settings or not all(map(Path.is_dir, map(Path, options.names))):
+        remedy = "name folders of specs, or nothing for the zoo"
+        raise fail("usage", "--all takes no NAME, --preset or --set", remedy=remedy)
+    if not options.names:
+        return list(networks())
+    found: list[str] = []
+    for name in options.names:
+        held = list(map(str, networks_below(Path(name))))
+        if not held:
+            raise fail("unknown-spec", f"there is no spec of a network below {shown(name)}")
+        found += held
     return found
 
 
@@ -402,6 +427,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from segspec import files
     from segspec.parity import report, terminal
+    from segspec.parity.executors import executor
     from segspec.parity.junit import as_junit
     from segspec.parity.page import as_html
     from segspec.parity.verify import verify
@@ -424,8 +450,8 @@ def _verify(options: argparse.Namespace) -> int:
     if len({path.resolve() for path, _ in wanted}) < len(wanted):
         raise fail("usage", "--junit and --html name the same file")
     files.require_writable(path for path, _ in wanted)
-    with terminal.progress(len(chosen)) as tell:
-        reports = list(verify(graphs, chosen, settings, tell=tell))
+    with executor(options.executor, options.scheduler) as held, terminal.progress(len(chosen)) as tell:
+        reports = list(verify(graphs, chosen, settings, tell=tell, executor=held))
     try:
         if options.json:
             print(report.as_json(reports))
@@ -445,19 +471,20 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         steps=options.steps,
         starts=not options.no_starts,
         small=options.small,
-        python=_interpreters(options),
+        python=interpreters(options.python),
         timeout=options.timeout,
     )
 
 
-def _interpreters(options: argparse.Namespace) -> dict[str, str]:
+def interpreters(items: Sequence[str], option: str = "--python") -> dict[str, str]:
+    """Backends' interpreters as an option gives them; raises :class:`SpecError`."""
     from segspec.render.backend import backend
 
     found = {}
-    for item in options.python:
+    for item in items:
         name, sign, path = item.partition("=")
         if not sign or not path:
-            raise fail("usage", f"--python {item} is not BACKEND=PATH", remedy="write --python torch=/path/to/python")
+            raise fail("usage", f"{option} {item} is not BACKEND=PATH", remedy=f"write {option} torch=/path/to/python")
         found[backend(name).name] = path
     return found
 

@@ -140,7 +140,7 @@ def _convert(options: argparse.Namespace) -> int:
     if options.verify:
         from segspec.parity import files
 
-        python = cli._interpreters(options)
+        python = cli.interpreters(options.python)
         own = formats.format_of(options.named_by) if options.named_by else checkpoint.format
         chosen = files.sides(found.graph, [own, kind], python)
     with _progress(options.target.name, found) as advance:
@@ -158,7 +158,7 @@ def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tup
     written = Fit(found.graph, formats.read(options.target), formats.backend_of(kind), found.left).fitted()
     sides = [files.Side(held, backend) for held, backend in zip((found, written), chosen, strict=True)]
     with terminal.progress(len(sides)) as tell:
-        result = files.verify(sides[0], sides[1], python=cli._interpreters(options), tell=tell)
+        result = files.verify(sides[0], sides[1], python=cli.interpreters(options.python), tell=tell)
     terminal.show([result])
     return cli.FINE if result.ok else cli.DIFFERENT
 

@@ -45,6 +45,7 @@ CODES = {
     "missing-framework": "a framework that must run is not installed",
     "recording": "a file is no recording of what it is compared with",
     "interpreter": "an interpreter cannot be started",
+    "executor": "an executor cannot be had, or runs another segspec",
     "backend-failed": "a backend stopped before it had a result",
     "unreadable": "a file of weights cannot be read, or not safely",
     "usage": "the command line is wrong",

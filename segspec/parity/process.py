@@ -71,7 +71,7 @@ def execute(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.json").write_text(json.dumps({"modules": waiting}), encoding="utf-8")
         began = time.perf_counter()
-        stopped = _watch(backend, folder, python, timeout, tell or _quiet, outcome, titles)
+        stopped = _watch(backend, folder, python, timeout, tell or quiet, outcome, titles)
         outcome.seconds += time.perf_counter() - began
         left = []
         for module in waiting:
@@ -87,7 +87,7 @@ def execute(
     return outcome
 
 
-def _quiet(_: Doing) -> None:
+def quiet(_: Doing) -> None:
     """What is told of the progress where nobody wants to know."""
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from segspec.draw.table import table
 from segspec.parity.compare import Comparison
 from segspec.parity.findings import Finding
+from segspec.parity.plan import Size
 from segspec.parity.verify import Report
 
 
@@ -119,6 +120,39 @@ def verdict(reports: Sequence[Report]) -> str:
     text = f"{pairs}: {len(every) - wrong} of {len(every)} comparisons agree"
     text += f", {wrong} differ" if wrong else ""
     return text + (f", {failed} {'pass' if failed == 1 else 'passes'} failed" if failed else "")
+
+
+def headline(report: Report) -> str:
+    """What a report that is not in order comes to, in one line."""
+    finding = report.first or next(iter(report.faults), None)
+    if finding:
+        return f"{report.spec}: {finding.path} ({finding.what or finding.comparison.subject}): {finding.size}"
+    if report.failures:
+        title, name, why = report.failures[0]
+        return f"{report.spec}: {title} failed in {name or 'all passes'}: {why.strip().rpartition(chr(10))[2]}"
+    return f"{report.spec}: {verdict([report])}"
+
+
+def at_size(report: Report, size: Size, sizes: Sequence[Size]) -> Report:
+    """What a report says of one of the ``sizes`` that were asked for; the first has what belongs to none of them.
+
+    Findings are kept where something differs, since a fault is told once, at whatever size it shows.
+    """
+    called, *others = dict.fromkeys(f"{height}x{width}" for height, width in [size, *sizes])
+    rest = size == sizes[0]
+
+    def here(name: str) -> bool:
+        return name == called or (rest and name not in others)
+
+    comparisons = tuple(item for item in report.comparisons if here(item.size))
+    failures = tuple(item for item in report.failures if _shared(item[1]) or here(item[1].partition(" ")[0]))
+    found = replace(report, comparisons=comparisons, failures=failures)
+    return replace(found, first=None, faults=()) if found.ok else found
+
+
+def _shared(name: str) -> bool:
+    """Whether a pass is one that those of every size need."""
+    return name in ("", "calibrate")
 
 
 def failures(report: Report) -> list[tuple[str, tuple[str, ...], str]]:

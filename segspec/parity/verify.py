@@ -6,7 +6,8 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from segspec.graph.model import Graph
 from segspec.graph.sizes import size_problem
 from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
+from segspec.parity.job import Job, job
 from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Tell, require
+from segspec.parity.process import TIMEOUT, Doing, Tell, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
@@ -28,6 +30,8 @@ BATCH = 3
 """Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
 STEPS = 2
 """Steps of each optimiser."""
+GROUP = 8
+"""How many networks share a process of each backend: the recordings of one can take a gigabyte of the disk."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +108,34 @@ def verify(
     settings: Settings | None = None,
     *,
     tell: Tell | None = None,
+    executor: Executor | None = None,
 ) -> Iterator[Report]:
     """A report for every graph and every backend but the first, which the others are held against.
 
-    Raises :class:`SpecError` where a framework is missing, or a size is one that the network or a backend cannot
-    take.
+    An ``executor`` runs each network as a task of its own, where it likes; what becomes of one is no concern of the
+    others. Without one a few networks at a time share a process of each backend here. Raises :class:`SpecError` where
+    a framework is missing, or a size is one that the network or a backend cannot take.
     """
     asked = settings or Settings()
-    require([held for held in backends if held.name not in asked.python])
+    if executor is None:
+        require([held for held in backends if held.name not in asked.python])
     plans = [plan_for(graph, backends, asked) for graph in graphs]
+    if executor is not None:
+        yield from _elsewhere(graphs, plans, backends, asked, executor, tell or quiet)
+        return
+    for start in range(0, len(graphs), GROUP):
+        group = slice(start, start + GROUP)
+        yield from _here(graphs[group], plans[group], backends, asked, _counted(tell or quiet, start, len(graphs)))
+
+
+def _counted(tell: Tell, before: int, total: int) -> Tell:
+    """What is told of a group, as of all networks."""
+    return lambda doing: tell(replace(doing, done=doing.done + before, total=total))
+
+
+def _here(
+    graphs: Sequence[Graph], plans: Sequence[Plan], backends: Sequence[Backend], asked: Settings, tell: Tell
+) -> Iterator[Report]:
     with tempfile.TemporaryDirectory(prefix="segspec-") as name:
         first: list[Recording] = []
         for backend in backends:
@@ -127,6 +150,54 @@ def verify(
             for graph, one, other in zip(graphs, first, found, strict=False):
                 yield report(one, other, graph)
             first = first or found
+
+
+def _elsewhere(
+    graphs: Sequence[Graph],
+    plans: Sequence[Plan],
+    backends: Sequence[Backend],
+    asked: Settings,
+    executor: Executor,
+    tell: Tell,
+) -> Iterator[Report]:
+    futures: list[Future[list[Report]]] = []
+    try:
+        for graph, plan in zip(graphs, plans, strict=True):
+            futures.append(_submitted(executor, job(graph, backends, replace(asked, sizes=plan.sizes))))
+        for index, (graph, future) in enumerate(zip(graphs, futures, strict=True), 1):
+            try:
+                found = future.result()
+            except SpecError:
+                raise
+            except Exception as error:  # whatever an executor raises for a task that it lost
+                found = _lost(graph, backends, error)
+            yield from found
+            tell(Doing("", graph.name, "", index, len(graphs)))
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+def _submitted(executor: Executor, asked: Job) -> Future[list[Report]]:
+    """The future of a job; of one that the executor does not take, its error."""
+    try:
+        return executor.submit(perform, asked)
+    except Exception as error:  # a pool that is broken, or shut down
+        failed: Future[list[Report]] = Future()
+        failed.set_exception(error)
+        return failed
+
+
+def perform(asked: Job) -> list[Report]:
+    """Verify one network: the task that executors run."""
+    return list(verify([asked.graph()], asked.chosen(), asked.asked))
+
+
+def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[Report]:
+    """The reports of a network whose task did not return."""
+    failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
+    pairs = [(backends[0].name, other.name) for other in backends[1:]]
+    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:

@@ -1,0 +1,69 @@
+"""One network to verify, as plain data that may travel to another machine, which has segspec but not the files."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segspec.errors import fail
+from segspec.graph.elaborate import elaborate
+from segspec.graph.model import Graph
+from segspec.render import Backend
+from segspec.render.backend import backend
+from segspec.spec import zoo
+from segspec.spec.load import load
+
+if TYPE_CHECKING:
+    from segspec.parity.verify import Settings
+
+
+@dataclass(frozen=True)
+class Job:
+    """What :func:`~segspec.parity.verify.perform` needs of a network.
+
+    ``files`` are the texts of the spec and of what it imports beside it, by path, its own under ``spec``; none of a
+    network of the zoo, whose ``spec`` is its place there. ``digest`` is that of all of them, the zoo's included.
+    """
+
+    spec: str
+    files: Mapping[str, str]
+    digest: str
+    preset: str
+    settings: Mapping[str, Any]
+    backends: tuple[str, ...]
+    asked: Settings
+
+    def graph(self) -> Graph:
+        """The network; raises :class:`SpecError` where the zoo of this machine is not the one it was sent from."""
+        with tempfile.TemporaryDirectory(prefix="segspec-") as name:
+            folder = Path(name) if self.files else zoo.SPECS
+            for file, text in self.files.items():
+                path = folder / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", newline="")
+            definition = load(folder / self.spec)
+        if definition.file.digest() != self.digest:
+            message = f"{self.spec} or what it imports is not the same where it is to be verified"
+            raise fail("executor", message, remedy="install the same version of segspec there")
+        return elaborate(definition, self.settings, self.preset)
+
+    def chosen(self) -> list[Backend]:
+        """The backends."""
+        return [backend(name) for name in self.backends]
+
+
+def job(graph: Graph, backends: Sequence[Backend], asked: Settings) -> Job:
+    """A graph as a job."""
+    file = graph.definition.file
+    path = file.path.resolve()
+    if zoo.SPECS in path.parents:
+        spec, files = path.relative_to(zoo.SPECS).as_posix(), {}
+    else:
+        beside = [other for other in file.closure() if zoo.SPECS not in other.path.parents]
+        spec = file.path.name
+        files = {other.path.relative_to(file.path.parent).as_posix(): other.document.text for other in beside}
+    names = tuple(held.name for held in backends)
+    return Job(spec, files, file.digest(), graph.preset, dict(graph.settings), names, asked)

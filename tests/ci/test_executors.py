@@ -1,0 +1,258 @@
+"""``segspec verify --executor``: networks verified elsewhere, and what becomes of those that are lost there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import Executor, Future
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from segspec.cli import main
+from segspec.errors import SpecError, fail
+from segspec.graph.elaborate import elaborate
+from segspec.parity import verify as module
+from segspec.parity.executors import executor
+from segspec.parity.job import job
+from segspec.parity.verify import Report, Settings, perform, verify
+from segspec.render import render
+from segspec.render.backend import backends
+from segspec.spec.load import load
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def chosen():
+    return list(backends().values())
+
+
+@pytest.fixture
+def graphs(tmp_path, spec):
+    return [elaborate(load(spec(tmp_path, name))) for name in ("one", "two", "three")]
+
+
+def reported(graph):
+    return [Report(graph.name, "", ("torch", "paddle"), (), (), None, (), (), {}, 0.0)]
+
+
+class Elsewhere(Executor):
+    """Does with each job what it is told: return, raise, or (None) begin and not end."""
+
+    def __init__(self, *outcomes):
+        self.outcomes = list(outcomes)
+        self.jobs = []
+        self.futures = []
+
+    def submit(self, function, /, asked):
+        assert function is perform
+        self.jobs.append(pickle.loads(pickle.dumps(asked)))
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, RuntimeError):
+            raise outcome
+        future = Future()
+        self.futures.append(future)
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        elif outcome is not None:
+            future.set_result(outcome)
+        return future
+
+
+def test_reports_come_in_order_and_a_lost_task_is_a_failure_of_its_network(graphs, chosen):
+    lost = OSError("the worker is gone")
+    held = Elsewhere(lost, RuntimeError("the pool is broken"), reported(graphs[2]))
+    reports = list(verify(graphs, chosen, Settings(sizes=((8, 8),)), executor=held))
+    assert [report.spec for report in reports] == ["one", "two", "three"]
+    assert not any(report.ok for report in reports)
+    assert reports[0].failures == (("its task", "", "OSError: the worker is gone"),)
+    assert reports[1].failures == (("its task", "", "RuntimeError: the pool is broken"),)
+    assert reports[2] == reported(graphs[2])[0]
+    assert [asked.asked.sizes for asked in held.jobs] == [((8, 8),)] * 3
+
+
+def test_what_is_wrong_with_the_input_ends_the_run(graphs, chosen):
+    held = Elsewhere(reported(graphs[0]), fail("missing-framework", "there is no such framework"), None)
+    with pytest.raises(SpecError, match="no such framework"):
+        list(verify(graphs, chosen, executor=held))
+    assert held.futures[-1].cancelled()
+
+
+def test_a_size_that_a_network_cannot_take_is_refused_before_anything_is_sent(graphs, chosen):
+    held = Elsewhere()
+    with pytest.raises(SpecError, match="1x8"):
+        list(verify(graphs, chosen, Settings(sizes=((1, 8),)), executor=held))
+
+
+def test_a_job_needs_no_file_of_the_spec(repository, chosen, monkeypatch):
+    graph = elaborate(load(repository / "specs/other.yaml"), {"width": 5}, "wide")
+    sent = pickle.dumps(job(graph, chosen, Settings()))
+    shutil.rmtree(repository)
+    received = pickle.loads(sent)
+    assert set(received.files) == {"other.yaml", "blocks/conv.yaml"}
+    assert render(received.graph(), chosen[0]) == render(graph, chosen[0])
+    assert received.chosen() == chosen
+
+
+def test_a_network_of_the_zoo_is_sent_by_its_place(chosen):
+    asked = job(elaborate(load("resnet"), preset="depth18"), chosen, Settings())
+    assert (asked.spec, asked.files) == ("backbones/resnet.yaml", {})
+    assert asked.graph().name == "resnet_depth18"
+
+
+def test_another_zoo_elsewhere_is_an_error(repository, chosen, monkeypatch):
+    asked = job(elaborate(load("unet")), chosen, Settings())
+    elsewhere = repository / "zoo"
+    shutil.copytree(ROOT / "specs", elsewhere)
+    path = elsewhere / "blocks/conv.yaml"
+    path.write_text(path.read_text() + "\n# another\n")
+    monkeypatch.setattr("segspec.spec.zoo.SPECS", elsewhere)
+    with pytest.raises(SpecError, match="the same version of segspec"):
+        asked.graph()
+
+
+def test_without_an_executor_few_networks_are_on_the_disk_at_once(chosen, spec, tmp_path, monkeypatch):
+    graph = elaborate(load(spec(tmp_path, "one")))
+    held = []
+
+    def record(tasks, folder, given, **options):
+        assert not any(folder.iterdir()) or given
+        (folder / tasks[0].backend.name).mkdir()
+        held.append(len(tasks))
+        return tasks
+
+    monkeypatch.setattr(module, "require", lambda _: None)
+    monkeypatch.setattr(module, "record", record)
+    monkeypatch.setattr(module, "report", lambda *pair: tuple(held.backend.name for held in pair[:2]))
+    found = list(verify([graph] * 19, chosen, Settings(sizes=((8, 8),))))
+    assert found == [("torch", "paddle")] * 19
+    assert held == [8, 8, 8, 8, 3, 3]
+
+
+def test_a_factory_of_ones_own(tmp_path, monkeypatch):
+    (tmp_path / "own_pool.py").write_text(
+        "from concurrent.futures import ThreadPoolExecutor as make\nmake_none = list\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    with executor("own_pool:make") as held:
+        assert held.submit(int, "3").result() == 3
+    with executor("") as held:
+        assert held is None
+    with pytest.raises(SpecError, match="returned list"), executor("own_pool:make_none"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--executor=threads"], "neither 'dask' nor MODULE:FACTORY"),
+        (["--executor=:make"], "neither 'dask' nor MODULE:FACTORY"),
+        (["--executor=no_such_module:make"], "ModuleNotFoundError"),
+        (["--executor=json:no_such_factory"], "no_such_factory"),
+        (["--executor=json:__name__"], "not callable"),
+        (["--executor=dask"], "--scheduler"),
+        (["--scheduler=tcp://127.0.0.1:1"], "--executor dask"),
+        (["--executor=json:loads", "--scheduler=tcp://127.0.0.1:1"], "--executor dask"),
+    ],
+)
+def test_an_executor_that_cannot_be_had(capsys, arguments, said):
+    assert main(["verify", "unet", "--size=32x32", *arguments]) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert "Traceback" not in text
+
+
+def test_dask_that_is_not_installed(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    assert main(["verify", "unet", "--size=32x32", "--executor=dask", "--scheduler=tcp://127.0.0.1:1"]) == 2
+    assert "segspec[dask]" in capsys.readouterr().err
+
+
+@contextmanager
+def running(folder, *arguments):
+    """A process of Dask's, ended afterwards."""
+    with (folder / "dask.log").open("a") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{arguments[0]}", *arguments[1:], "--no-dashboard"],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """The address of a scheduler with two workers, which are processes on this machine."""
+    pytest.importorskip("distributed")
+    folder = tmp_path / "dask"
+    folder.mkdir()
+    about = folder / "scheduler.json"
+    with ExitStack() as stack:
+        options = ["--host=127.0.0.1", "--port=0", f"--scheduler-file={about}"]
+        stack.enter_context(running(folder, "dask_scheduler", *options))
+        until = time.monotonic() + 60
+        while not about.exists() or not about.read_text():
+            assert time.monotonic() < until, (folder / "dask.log").read_text()
+            time.sleep(0.1)
+        address = json.loads(about.read_text())["address"]
+        for name in ("first", "second"):
+            options = ["--host=127.0.0.1", "--no-nanny", "--nthreads=1", f"--name={name}", f"--local-directory={name}"]
+            stack.enter_context(running(folder, "dask_worker", address, *options))
+        yield address
+
+
+@pytest.mark.torch
+@pytest.mark.paddle
+def test_dask(cluster, tmp_path, spec):
+    """Three networks by two workers, none of which stands where the specs are."""
+    import distributed
+
+    for name in ("one", "two", "three"):
+        path = spec(tmp_path / "specs", name)
+        path.write_text(path.read_text().replace("presets:\n  wide: {width: 6}\n", ""))
+    with distributed.Client(cluster, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        asked = [
+            "--all",
+            "specs",
+            "--size=8x8",
+            "--steps=0",
+            "--no-starts",
+            "--json",
+            "--executor=dask",
+            f"--scheduler={cluster}",
+        ]
+        done = subprocess.run(
+            [sys.executable, "-m", "segspec", "verify", *asked],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [report["spec"] for report in found["reports"]] == ["one", "three", "two"]
+    assert all(report["ok"] for report in found["reports"])
+    assert len(counts) == 2
+    assert all(counts.values())
