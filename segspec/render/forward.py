@@ -17,6 +17,7 @@ from segspec.graph.model import (
     SequenceCall,
     Tensor,
 )
+from segspec.graph.restrict import reachable
 from segspec.ops import Shape
 from segspec.render.documentation import Shapes
 from segspec.render.text import WIDTH
@@ -70,8 +71,12 @@ class _Body:
         self.shapes = shapes
         self.given = folded
         self.folded: set[Tensor] = set()
-        self.uses = Counter(tensor for node in module.nodes for tensor in node.sources)
-        self.uses.update(output.tensor for output in module.outputs)
+        # A node whose value nothing reads is there for its module, which others apply.
+        returned = [output.tensor for output in module.outputs]
+        live = reachable({node.name: node for node in module.nodes}, returned, applied=False)
+        self.nodes = [node for node in module.nodes if node.name in live]
+        self.uses = Counter(tensor for node in self.nodes for tensor in node.sources)
+        self.uses.update(returned)
         self.names: dict[Tensor, str] = {Tensor(item.name): item.name for item in module.inputs}
         self.shape: dict[Tensor, Shape] = {Tensor(item.name): item.shape for item in module.inputs}
         self.pending: dict[Tensor, str] = {}
@@ -84,8 +89,8 @@ class _Body:
         return [lines[0].split("  # ")[0]] if len(lines) == 1 else lines
 
     def _lines(self) -> list[str]:
-        always = [node for node in self.module.nodes if not node.training]
-        training = [node for node in self.module.nodes if node.training]
+        always = [node for node in self.nodes if not node.training]
+        training = [node for node in self.nodes if node.training]
         outputs = [output for output in self.module.outputs if not output.training]
         only_training = len(outputs) < len(self.module.outputs)
         lines = self._run(always, outputs, last=not only_training)
@@ -118,6 +123,8 @@ class _Body:
             for tensor, shape in zip(tensors, call.outputs, strict=True):
                 self.shape[tensor] = shape
             final = last and following is None and [output.tensor for output in outputs] == tensors
+            if final and len(tensors) == 1 and lines and lines[-1].startswith(f"{code} = "):  # it is the input itself
+                return [*lines[:-1], f"return {lines[-1].removeprefix(f'{code} = ')}"]
             if final and len(tensors) == 1:
                 return [*lines, *self._commented(f"return {code}", node, tensors)]
             if len(tensors) == 1 and self._folds(tensors[0], following, code):
