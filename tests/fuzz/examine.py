@@ -70,7 +70,7 @@ def examine(case: Case, health: Counter[str]) -> None:
         paths = _written(graph, folder)
         if not any(_usable(graph, size, train=False) for size in case.sizes[:2]):
             raise Discarded("no size that the backends can compute")
-        from frameworks import Network  # after all that needs no framework
+        from frameworks import Network  # after all that needs none
 
         networks = {name: Network(name, path, graph) for name, path in paths.items()}
         for name, held in networks.items():
@@ -153,10 +153,14 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
         for item in graph.root.inputs
     ]
     where = f"at {height}x{width}x{batch} in {'train' if train else 'eval'} mode"
+    from frameworks import Crash
+
     results = {}
     for name, held in networks.items():
         try:
             results[name] = held.run(inputs, train=train)
+        except Crash as crash:
+            raise Discarded(str(crash)) from None
         except Exception as error:
             raise kind(f"Failed_{name}")(f"{name} fails {where}: {type(error).__name__}: {error}") from error
     wanted = [output for output in graph.root.outputs if train or not output.training]
@@ -177,7 +181,13 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
     if not coarse:
         return
     declared = sum(item.limit for item in floors(graph, list(backends().values()), *size, training=train, gradients=True))
-    allowed = _responses(networks, inputs, train, max(ROUNDING, 4 * declared), len(left.outputs))
+    scale = max(ROUNDING, 4 * declared)
+    allowed = _responses(networks, inputs, train, scale)
+    # What cancels in a gradient is of the size of the outputs over that of what it is the gradient of.
+    size_of = {f"input {index}": array for index, array in enumerate(inputs)} | networks["torch"].weights
+    outputs = math.hypot(*(float(np.linalg.norm(array)) for array in left.outputs))
+    for index, key in enumerate(left.gradients, len(left.outputs)):
+        allowed[index] = max(allowed[index], scale * outputs / (float(np.linalg.norm(size_of[key])) or 1))
     for index in coarse:
         what, a, b, limit = pairs[index]
         apart = float(np.linalg.norm(a.astype("float64") - b.astype("float64")))
@@ -190,7 +200,7 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
     health["runs held to their conditioning" if not declared else "runs held to declared floors"] += 1
 
 
-def _responses(networks: dict[str, Network], inputs: list[np.ndarray], train: bool, scale: float, outputs: int) -> list[float]:
+def _responses(networks: dict[str, Network], inputs: list[np.ndarray], train: bool, scale: float) -> list[float]:
     """How far each output and gradient moves, at most, where every value is disturbed by noise of this scale."""
     moved: list[list[float]] = []
     for name, held in networks.items():

@@ -50,6 +50,10 @@ class Network:
         else:
             paddle.set_default_dtype("float64")
         self.network = network()
+        if name == "paddle":
+            for layer in self.network.sublayers():
+                if isinstance(layer, paddle.nn.PReLU):
+                    layer.register_forward_pre_hook(_guarded)
         self.load(self.weights)
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
@@ -130,6 +134,15 @@ class Network:
             gradient = np.zeros(tuple(tensor.shape)) if tensor.grad is None else array(tensor.grad)
             gradients[name] = gradient.T if name in transposed else gradient
         return Result([array(output) for output in outputs], gradients)
+
+
+class Crash(Exception):
+    """What a framework would not survive."""
+
+
+def _guarded(layer: Any, inputs: tuple[Any, ...]) -> None:
+    if inputs[0].stop_gradient:
+        raise Crash("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
 
 
 class _Disturbed(TorchFunctionMode):

@@ -14,10 +14,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 PIECE = 100
 """How many specs one process examines."""
+
+TRIES = 150
+"""How many smaller specs are tried where one fails."""
 
 
 def main() -> int:
@@ -61,7 +65,7 @@ def piece(seed: int, number: int, keep: Path) -> int:
     from hypothesis import HealthCheck, Phase, given, reject, settings
     from hypothesis import seed as seeded
 
-    health, failing = Counter[str](), []
+    health, failing, tries = Counter[str](), [], count()
     keep.mkdir(parents=True, exist_ok=True)
     current = keep / f"running-{seed}.yaml"
 
@@ -77,6 +81,11 @@ def piece(seed: int, number: int, keep: Path) -> int:
     )
     @given(cases())
     def run(case: Case) -> None:
+        if len(failing) and next(tries) > TRIES:  # small enough
+            error = next((error for held, error in failing if held == case), None)
+            if error:
+                raise error
+            return
         current.write_text(repr(case), encoding="utf-8")  # what is left if the process dies
         counted = Counter[str]() if failing else health  # shrinking examines many that are much alike
         try:
