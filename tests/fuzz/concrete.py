@@ -30,6 +30,10 @@ class Misfit(Exception):
         self.training = training
 
 
+class TooLarge(Misfit):
+    """It may well fit, and is too much for a test."""
+
+
 @dataclass(frozen=True)
 class Value:
     """What a node reads: a tensor of this shape, perhaps of whole numbers."""
@@ -193,7 +197,7 @@ class Body:
         if any(size < 1 for shape in outputs for size in shape):
             raise Misfit("nothing is left")
         if sum(math.prod(shape) for shape in outputs) > LARGEST:
-            raise Misfit("too large for a test")
+            raise TooLarge("more elements than a test should have")
         self.ops.append((op, shapes))
         whole = op.whole_outputs or (False,) * len(outputs)
         ends = op.outputs if len(outputs) > 1 else ("",)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import subprocess
-import sys
 import tempfile
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from concrete import Misfit, network
+from concrete import Misfit, TooLarge, network
 from drawing import Case, Size
 
 from segspec.algebra.symbols import whole
@@ -24,6 +23,7 @@ from segspec.graph.sizes import size_problem
 from segspec.render import backends, render_all
 from segspec.render.backend import floors, size_refusal
 from segspec.render.check import check
+from segspec.render.source import _ruff
 from segspec.render.text import WIDTH
 from segspec.spec.load import load
 from segspec.weights import seeded
@@ -104,6 +104,8 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
         problem = size_problem(graph, height, width, batch, training=False)
         try:
             body = network(case.spec, size)
+        except TooLarge:
+            continue
         except Misfit as misfit:
             if not problem:
                 raise kind("SizeAllowed")(f"{size} is allowed, and does not fit: {misfit}") from None
@@ -133,7 +135,7 @@ def _written(graph: Graph, folder: Path) -> dict[str, Path]:
     lint = ["check", "--config", str(ROOT / "pyproject.toml"), "--no-cache"]
     layout = ["format", "--check", "--isolated", "--no-cache", f"--line-length={WIDTH}"]
     for command in (lint, layout):
-        done = subprocess.run([sys.executable, "-m", "ruff", *command, str(folder)], capture_output=True, text=True, check=False)
+        done = subprocess.run([_ruff(), *command, str(folder)], capture_output=True, text=True, check=False)
         if done.returncode:
             raise kind(f"Ruff_{command[0]}")(done.stdout + done.stderr)
     return paths
@@ -180,14 +182,20 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
     coarse = [index for index, (_, a, b, limit) in enumerate(pairs) if _error(a, b) > limit]
     if not coarse:
         return
-    declared = sum(item.limit for item in floors(graph, list(backends().values()), *size, training=train, gradients=True))
-    scale = max(ROUNDING, 4 * declared)
-    allowed = _responses(networks, inputs, train, scale)
     # What cancels in a gradient is of the size of the outputs over that of what it is the gradient of.
     size_of = {f"input {index}": array for index, array in enumerate(inputs)} | networks["torch"].weights
     outputs = math.hypot(*(float(np.linalg.norm(array)) for array in left.outputs))
-    for index, key in enumerate(left.gradients, len(left.outputs)):
-        allowed[index] = max(allowed[index], scale * outputs / (float(np.linalg.norm(size_of[key])) or 1))
+    allowed: list[float] = []
+    for gradients in (False, True):
+        coarse_ops = floors(graph, list(backends().values()), *size, training=train, gradients=gradients)
+        declared = sum(item.limit for item in coarse_ops)
+        scale = max(ROUNDING, 4 * declared)
+        moved = _responses(networks["torch"], inputs, train, scale)
+        if not gradients:
+            allowed = moved[: len(left.outputs)]
+            continue
+        for key, response in zip(left.gradients, moved[len(left.outputs) :], strict=True):
+            allowed.append(max(response, scale * outputs / (float(np.linalg.norm(size_of[key])) or 1)))
     for index in coarse:
         what, a, b, limit = pairs[index]
         apart = float(np.linalg.norm(a.astype("float64") - b.astype("float64")))
@@ -200,15 +208,15 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
     health["runs held to their conditioning" if not declared else "runs held to declared floors"] += 1
 
 
-def _responses(networks: dict[str, Network], inputs: list[np.ndarray], train: bool, scale: float) -> list[float]:
-    """How far each output and gradient moves, at most, where every value is disturbed by noise of this scale."""
-    moved: list[list[float]] = []
-    for name, held in networks.items():
-        exact = _flat(held.run(inputs, train=train))
-        for sample in range(SAMPLES):
-            noise = np.random.default_rng(sample)
-            other = _flat(held.run(inputs, train=train, noise=noise, scale=scale))
-            moved.append([float(np.linalg.norm(a - b)) for a, b in zip(exact, other, strict=True)])
+def _responses(held: Network, inputs: list[np.ndarray], train: bool, scale: float) -> list[float]:
+    """How far each output and gradient moves, at most, where every result is disturbed by noise of this scale."""
+    from frameworks import Noise
+
+    exact = _flat(held.run(inputs, train=train))
+    moved = []
+    for sample in range(SAMPLES):
+        other = _flat(held.run(inputs, train=train, noise=Noise(sample, scale)))
+        moved.append([float(np.linalg.norm(a - b)) for a, b in zip(exact, other, strict=True)])
     return [max(column) for column in zip(*moved, strict=True)]
 
 

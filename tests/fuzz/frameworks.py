@@ -10,6 +10,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import numpy as np
 import paddle
 import torch
-from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segspec.graph.model import Graph
 from segspec.render.backend import backend
@@ -76,18 +77,16 @@ class Network:
         trains = (lambda item: item.requires_grad) if self.name == "torch" else lambda item: not item.stop_gradient
         return sum(math.prod(item.shape) for item in self.network.parameters() if trains(item))
 
-    def run(self, inputs: Sequence[np.ndarray], *, train: bool, noise: np.random.Generator | None = None, scale: float = 0.0) -> Result:
-        """One pass from the seeded state; with ``noise``, every value is disturbed by this much, relatively."""
-        weights = self.weights if noise is None else {key: _noisy(value, noise, scale) for key, value in self.weights.items()}
-        self.load(weights)
-        inputs = inputs if noise is None else [_noisy(item, noise, scale) for item in inputs]
+    def run(self, inputs: Sequence[np.ndarray], *, train: bool, noise: Noise | None = None) -> Result:
+        """One pass from the seeded state; with ``noise``, which PyTorch alone has, every result is disturbed."""
+        self.load({key: noise.disturbed(value) for key, value in self.weights.items()} if noise else self.weights)
         self.network.train() if train else self.network.eval()
         for path, module in self._modules():
             if type(module).__name__.startswith("Dropout"):
                 vars(module)["forward"] = _held(module, path)
         if self.name == "torch":
-            with _Disturbed(noise, scale):
-                return self._torch(inputs)
+            with noise or nullcontext():
+                return self._torch([noise.disturbed(item) for item in inputs] if noise else inputs)
         return self._paddle(inputs)
 
     def _modules(self) -> Iterator[tuple[str, Any]]:
@@ -145,27 +144,26 @@ def _guarded(layer: Any, inputs: tuple[Any, ...]) -> None:
         raise Crash("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
 
 
-class _Disturbed(TorchFunctionMode):
-    """Every floating-point result of PyTorch's functions times 1 + noise."""
+class Noise(TorchDispatchMode):
+    """Every floating-point result, forward and backward, times 1 + noise: what an unlucky rounding might do."""
 
-    def __init__(self, noise: np.random.Generator | None, scale: float) -> None:
+    def __init__(self, seed: int, scale: float) -> None:
         super().__init__()
-        self.noise = noise
+        self.draw = np.random.default_rng(seed)
         self.scale = scale
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if self.noise is None or not isinstance(result, torch.Tensor) or not result.is_floating_point():
-            return result
-        if func in (torch.Tensor.backward, torch.Tensor.grad.__get__) or not result.requires_grad:  # type: ignore[attr-defined]
-            return result
-        if getattr(func, "__name__", "") in ("__get__", "requires_grad_", "detach", "zero_"):
-            return result
-        return result * torch.from_numpy(np.asarray(1 + self.scale * self.noise.standard_normal(tuple(result.shape))))
+    def disturbed(self, value: np.ndarray) -> np.ndarray:
+        """The values, each with its noise."""
+        return np.asarray(value * (1 + self.scale * self.draw.standard_normal(value.shape)))
 
-
-def _noisy(value: np.ndarray, noise: np.random.Generator, scale: float) -> np.ndarray:
-    return np.asarray(value * (1 + scale * noise.standard_normal(value.shape)))
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        first = returned[0] if isinstance(returned, tuple) else returned
+        # What aliases an input is a view of it, or the input itself, changed.
+        fresh = isinstance(first, torch.Tensor) and func._schema.returns[0].alias_info is None
+        if fresh and first.is_floating_point() and first.numel():
+            first.mul_(torch.from_numpy(np.asarray(1 + self.scale * self.draw.standard_normal(tuple(first.shape)))))
+        return returned
 
 
 def _held(module: Any, path: str) -> Any:
