@@ -136,9 +136,10 @@ class Body:
             sources = sources if isinstance(sources, list) else [sources]
             read = [self.read(item, inner) for text in sources for item, inner in _spread(text, names)]
         if "apply" in written:
-            target = self.nodes[self._used(_filled(written["apply"], names))]
-            while "apply" in target.written:
-                target = self.nodes[target.written["apply"]]
+            owner = _filled(written["apply"], names)
+            while "apply" in self.nodes[owner].written:
+                owner = self.nodes[owner].written["apply"]
+            target = self.nodes[self._used(owner)]
             made = self._call(target.written, target.names, read, again=True)
             if [slot.shape for slot in made.slots] != [slot.shape for slot in target.slots]:
                 raise Misfit("the weights do not fit")

@@ -155,14 +155,14 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
         for item in graph.root.inputs
     ]
     where = f"at {height}x{width}x{batch} in {'train' if train else 'eval'} mode"
-    from frameworks import Crash
+    from frameworks import Known
 
     results = {}
     for name, held in networks.items():
         try:
             results[name] = held.run(inputs, train=train)
-        except Crash as crash:
-            raise Discarded(str(crash)) from None
+        except Known as known:
+            raise Discarded(str(known)) from None
         except Exception as error:
             raise kind(f"Failed_{name}")(f"{name} fails {where}: {type(error).__name__}: {error}") from error
     wanted = [output for output in graph.root.outputs if train or not output.training]

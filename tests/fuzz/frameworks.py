@@ -135,13 +135,26 @@ class Network:
         return Result([array(output) for output in outputs], gradients)
 
 
-class Crash(Exception):
-    """What a framework would not survive."""
+class Known(Exception):
+    """A fault of a framework that generated code cannot mend, and that is met where values are extreme."""
 
 
 def _guarded(layer: Any, inputs: tuple[Any, ...]) -> None:
     if inputs[0].stop_gradient:
-        raise Crash("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
+        raise Known("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
+
+
+_softmax = paddle.nn.functional.softmax
+
+
+def _clipped(*args: Any, **options: Any) -> Any:
+    returned = _softmax(*args, **options)
+    if float(returned.min()) < 1e-27:
+        raise Known("PaddlePaddle's softmax returns exp(-64) where less is meant")
+    return returned
+
+
+paddle.nn.functional.softmax = _clipped
 
 
 class Noise(TorchDispatchMode):
