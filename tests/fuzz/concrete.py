@@ -111,7 +111,7 @@ class Body:
         )
         try:
             grown._statements(nodes, grown.names)
-        except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        except (ValueError, TypeError, ArithmeticError) as error:
             raise Misfit(f"{type(error).__name__}: {error}") from None
         return grown
 
@@ -137,8 +137,10 @@ class Body:
             read = [self.read(item, inner) for text in sources for item, inner in _spread(text, names)]
         if "apply" in written:
             owner = _filled(written["apply"], names)
-            while "apply" in self.nodes[owner].written:
+            while owner in self.nodes and "apply" in self.nodes[owner].written:
                 owner = self.nodes[owner].written["apply"]
+            if owner not in self.nodes:
+                raise Misfit(f"no node {owner}")
             target = self.nodes[self._used(owner)]
             made = self._call(target.written, target.names, read, again=True)
             if [slot.shape for slot in made.slots] != [slot.shape for slot in target.slots]:
@@ -219,20 +221,23 @@ class Body:
 
     # --- references ------------------------------------------------------------------------------
 
-    def read(self, text: str, names: Mapping[str, Any]) -> Value:
-        """What a reference means; what it names counts as used."""
+    def read(self, text: str, names: Mapping[str, Any], *, count: bool = True) -> Value:
+        """What a reference means; what it names counts as used, unless ``count`` says no."""
         if conditional := re.fullmatch(r"(.+?) if (.+) else (.+)", text):
             yes, test, no = conditional.groups()
-            return self.read(yes if evaluated(test, names) else no, names)
+            return self.read(yes if evaluated(test, names) else no, names, count=count)
         name, output, tap = re.fullmatch(r"([\w{}+\- ]+?)(?:\.(\w+))?(?:\[(\d+)\])?", _filled(text, names)).groups()  # type: ignore[union-attr]
         name = self.previous if name == "_" else name
-        if name in self.inputs:
+        if count:
             self._used(name)
+        if name in self.inputs:
             return self.inputs[name]
         if name not in self.nodes:
             raise Misfit(f"no node {name}")
-        made = self.nodes[self._used(name)]
+        made = self.nodes[name]
         if tap is not None:
+            if int(tap) >= len(made.steps):
+                raise Misfit("no such element")
             return made.steps[int(tap)]
         if output and output not in made.outputs:
             raise Misfit("no such output")
@@ -263,20 +268,20 @@ def network(spec: Written, size: tuple[int, int, int]) -> Body:
     return opened_network(spec, size).plus(spec["nodes"])
 
 
-def opened_network(spec: Written, size: tuple[int, int, int]) -> Body:
-    """The network's inputs and names at one size, no nodes yet."""
+def opened_network(spec: Written, size: tuple[int, int, int], blocks: Mapping[str, Any] | None = None) -> Body:
+    """The network's inputs and names at one size, no nodes yet; ``blocks`` are the spec's unless they are given."""
     height, width, batch = size
     names = _named(spec, {})
     shapes = {
         name: Value((batch, evaluated(held["channels"], names), height, width))
         for name, held in spec["inputs"].items()
     }
-    return Body(spec.get("blocks", {}), names, shapes, next(iter(shapes)) if len(shapes) == 1 else "")
+    return Body(spec.get("blocks", {}) if blocks is None else blocks, names, shapes, next(iter(shapes)) if len(shapes) == 1 else "")
 
 
 def opened(blocks: Mapping[str, Any], block: Written, given: Mapping[str, Any], read: list[Value]) -> Body:
     """A block's inputs and names at one call, no nodes yet."""
-    inputs = block["inputs"]
+    inputs = block.get("inputs", ["x"])
     inputs = inputs if isinstance(inputs, dict) else dict.fromkeys(inputs)
     if len(inputs) != len(read):
         raise Misfit("another number of inputs")

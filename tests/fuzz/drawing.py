@@ -7,6 +7,7 @@ case, and drawn again where they do not fit, so that most specs are valid.
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +35,7 @@ Size: TypeAlias = tuple[int, int, int]
 Written: TypeAlias = dict[str, Any]
 
 ATTEMPTS = 5
-NODES = 7
+NODES = 9
 """How many statements a network has at most; a block has half as many."""
 
 DEPTH = 2
@@ -57,7 +58,21 @@ class Case:
         return yaml.safe_dump(dict(self.spec), sort_keys=False, default_flow_style=None, width=110)
 
     def __repr__(self) -> str:
-        return f"{self.text}# at {', '.join('x'.join(map(str, size)) for size in self.sizes)}\n"
+        return f"{self.text}at {', '.join('x'.join(map(str, size)) for size in self.sizes)}\n"
+
+    def keep(self, folder: Path, **said: Any) -> None:
+        """Write the case as a folder of ``tests/fuzz/cases``, with what is said of it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "spec.yaml").write_text(self.text, encoding="utf-8")
+        held = {"sizes": [list(size) for size in self.sizes], **said}
+        text = yaml.safe_dump(held, sort_keys=False, default_flow_style=None, width=110)
+        (folder / "expected.yaml").write_text(text, encoding="utf-8")
+
+
+def kept(folder: Path) -> tuple[Case, dict[str, Any]]:
+    """A case that was kept, and what is said of it."""
+    spec, said = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("spec.yaml", "expected.yaml"))
+    return Case(spec, tuple(tuple(size) for size in said.pop("sizes"))), said
 
 
 @st.composite
@@ -91,9 +106,17 @@ class Scope:
         states = [[slot.shape for made in body.nodes.values() for slot in made.slots] for body in bodies]
         return bodies if all(state == states[0] for state in states) else None  # weights have one size
 
+    @property
+    def chains(self) -> bool:
+        """Whether the node before is one tensor of values, which the next may read without saying so."""
+        try:
+            return bool(self.body.previous) and not self.value("_").whole
+        except Misfit:
+            return False
+
     def value(self, reference: str) -> Value:
         """What a reference means at the first size."""
-        return self.body.plus({}).read(reference, self.body.names)
+        return self.body.read(reference, self.body.names, count=False)
 
     def name(self, name: str, value: Any) -> None:
         """Let expressions use a name."""
@@ -161,7 +184,7 @@ class Drawing:
             params["in_channels"] = inputs["image"]["channels"]
             inputs["image"] = {"channels": "in_channels"}
         head = {"segspec": 1, "name": "fuzzed", "inputs": inputs}
-        scope = Scope([opened_network({**head, "params": params}, size) for size in sizes])
+        scope = Scope([opened_network({**head, "params": params}, size, self.blocks) for size in sizes])
         self.fill(scope, self.whole(1, NODES))
         outputs = self.returned(scope)
         for name in list(outputs)[1:]:
@@ -226,7 +249,7 @@ class Drawing:
             params = {"width": "int"}
             inputs = {name: {"channels": "width"} if index == 0 else {} for index, name in enumerate(names)}
         block: Written = {"inputs": inputs, "params": params}
-        values = [[body.plus({}).read(item, body.names) for item in read] for body in scope.bodies]
+        values = [[body.read(item, body.names, count=False) for item in read] for body in scope.bodies]
         inner = Scope([opened(self.blocks, block, {}, held) for held in values], scope.depth + 1)
         self.fill(inner, self.whole(1, NODES // 2))
         outputs = self.returned(inner)
@@ -288,7 +311,7 @@ class Drawing:
 
     def statement(self, scope: Scope) -> None:
         """One node, loop or condition; nothing where no attempt fits."""
-        ways = [self.op_node] * 7 + [self.block] * 2 + [self.sequence, self.loop, self.condition, self.again]
+        ways = [self.op_node] * 7 + [self.block, self.sequence] * 2 + [self.loop, self.condition, self.again]
         self.one(ways)(scope)
 
     def offer(self, scope: Scope, nodes: Mapping[str, Any], condition: str = "") -> bool:
@@ -307,8 +330,9 @@ class Drawing:
 
     def op_node(self, scope: Scope) -> None:
         """A node of one op."""
+        name = self.one(list(OPS))
         for _ in range(ATTEMPTS):
-            written = self.op(scope)
+            written = self.op(scope, name)
             if not written:
                 continue
             if self.chance(10) and self.repeats(scope, written):
@@ -364,7 +388,7 @@ class Drawing:
 
     def condition(self, scope: Scope) -> None:
         """``if …``: an op that is there in some calls of the block."""
-        if not scope.body.previous:
+        if not scope.chains:
             return
         numbers = {name: value for name, value in scope.numbers().items() if type(value) is int}
         flag = self.fresh("flag")
@@ -382,25 +406,35 @@ class Drawing:
 
     # --- ops -------------------------------------------------------------------------------------
 
-    def op(self, scope: Scope, *, chained: bool = False, names: Mapping[str, int] | None = None) -> Written:
+    def op(self, scope: Scope, name: str = "", *, chained: bool = False, names: Mapping[str, int] | None = None) -> Written:
         """An op and what it reads, with attributes for that; ``chained`` to the node before."""
-        name = self.one(list(OPS))
+        name = name or self.one(list(OPS))
         declared = OPS[name]
         if any(declared.whole_inputs):
             return {} if chained else self.undone(scope, name)
         if not declared.inputs[1]:
             return {} if chained else {"op": name, **self.attributes(scope, declared, [], names)}
-        if chained and not scope.body.previous:
+        if chained and not scope.chains:
             return {}
         read = ["_" if chained else self.source(scope)]
         if is_patterned(declared):
+            if not chained and self.chance(30):
+                read = [self.one(self.joined(scope) or read)]
             read += [self.source(scope) for _ in range(self.whole(0, min(declared.inputs[1] - 1, 2)))]
             written = {"op": name, **self.patterned(scope, declared, read)}
         else:
             written = {"op": name, **self.attributes(scope, declared, [scope.value(read[0])], names)}
+            if not chained:
+                fitting = self.fitting(scope, declared, written, [])
+                if not fitting:
+                    return {}
+                read = read if read[0] in fitting else [self.one(fitting)]
             least, most = declared.inputs
             for _ in range(least - 1 + (self.chance(30) if most > least else 0)):
-                read.append(self.partner(scope, declared, written, read))
+                fitting = self.fitting(scope, declared, written, read)
+                if not fitting:
+                    return {}
+                read.append(self.one([item for item in fitting if item not in read] or fitting))
         if len(read) > 1:
             written["from"] = read
         elif not chained and (read[0] != scope.body.previous or self.chance(30)):
@@ -414,22 +448,36 @@ class Drawing:
         fresh = [item for item in values if re.split(r"[.\[ ]", item)[0] in unread]
         return self.one(fresh if fresh and not self.chance(35) else values)
 
-    def partner(self, scope: Scope, declared: type[Op], written: Written, read: list[str]) -> str:
-        """One more input, one that the op's rule takes beside those before where there is any."""
-        fitting = []
-        values = {item: scope.value(item) for item in (*scope.references, *read)}
+    def joined(self, scope: Scope) -> list[str]:
+        """What has an axis as long as a map in reach has pixels."""
+        pixels = {math.prod(scope.value(item).shape[2:]) for item in self.maps(scope)} - {1}
+        values = {item: scope.value(item) for item in scope.references}
+        return [item for item, value in values.items() if len(value.shape) < 4 and pixels & {*value.shape} and not value.whole]
+
+    def fitting(self, scope: Scope, declared: type[Op], written: Written, read: list[str]) -> list[str]:
+        """What the op can read beside what it reads already: its rule takes it at every size, its weights have one."""
         try:
             op = declared(**{key: self.plain(scope, declared, key, raw) for key, raw in written.items() if key != "op"})
+            op.validate()
         except (ValueError, TypeError):
-            return self.source(scope)
+            return []
+        likes = [written[key] for key in written if key != "op" and kind_of(declared, key).reference]
+        found = []
         for item in reversed(scope.references):
+            # Ops of several inputs are asked with this one as often as they need it.
+            wanted = [*read, *[item] * max(op.takes[0] - len(read), 1), *likes]
+            values = [tuple(body.read(name, body.names, count=False) for name in wanted) for body in scope.bodies]
             try:
-                op.shapes(tuple(values[name].shape for name in (*read, item)), Require())
+                slots = []
+                for held in values:
+                    shapes = tuple(value.shape for value in held)
+                    op.shapes(shapes, Require())
+                    slots.append([slot.shape for slot in op.slots(shapes)])
             except (Misfit, IndexError):
                 continue
-            fitting.append(item)
-        fresh = [item for item in fitting if values[item] != values[read[0]] or item not in read]
-        return self.one([item for item in fresh or fitting if not values[item].whole] or [self.source(scope)])
+            if all(other == slots[0] for other in slots) and not any(value.whole for value in values[0]):
+                found.append(item)
+        return found
 
     @staticmethod
     def plain(scope: Scope, declared: type[Op], name: str, raw: Any) -> Any:
@@ -457,8 +505,8 @@ class Drawing:
             if not required and self.chance(25 if given else 65):
                 continue
             if kind.reference:
-                if required or given:
-                    written[item.name] = self.one(self.maps(scope))
+                if (required or given) and (maps := self.maps(scope)):
+                    written[item.name] = self.one(maps)
             elif given and self.chance(50):
                 written[item.name] = example[item.name]
             else:
@@ -472,7 +520,7 @@ class Drawing:
 
     def maps(self, scope: Scope) -> list[str]:
         found = [item for item in reversed(scope.references) if len(scope.value(item).shape) == 4]
-        return [item for item in found if not scope.value(item).whole] or list(scope.body.inputs)
+        return [item for item in found if not scope.value(item).whole]
 
     def patterned(self, scope: Scope, declared: type[Op], read: list[str]) -> Written:
         """A pattern for what is read, and what else it asks for."""
@@ -503,6 +551,7 @@ class Drawing:
         makers = [item for item, made in held.items() if any(value.whole for value in made.outputs.values())]
         makers = [item for item in makers if "op" in held[item].written]
         if not makers:
+            self.indexed(scope)
             return {}
         maker = self.one(makers)
         made = held[maker]
@@ -513,6 +562,21 @@ class Drawing:
         likes = [item for item in scope.references if scope.value(item) == made.read[0]]
         written |= {key: self.one(likes) for key, kind in kinds.items() if kind.reference}
         return {"op": name, **written, "from": [self.one(values), f"{maker}.{indices}"]}
+
+    def indexed(self, scope: Scope) -> None:
+        """A node of an op that makes indices, as one of its examples does."""
+        ways = []
+        for name, declared in OPS.items():
+            fields = {item.name for item in dataclasses.fields(declared)}  # type: ignore[arg-type]
+            for example in declared.examples:
+                given = {key: value for key, value in example.items() if key in fields}
+                try:
+                    if any(declared(**given).whole_outputs):
+                        ways.append({"op": name, **given})
+                except TypeError:  # what an example says is read before an op has it
+                    continue
+        if maps := self.maps(scope):
+            self.offer(scope, {self.fresh("n"): {**self.one(ways), "from": self.one(maps)}})
 
     def expressed(self, scope: Scope, value: Any, names: Mapping[str, int] | None = None) -> Any:
         """A value as it is, or each of its numbers as an expression."""
@@ -527,7 +591,7 @@ class Drawing:
                 ways += [f"{value // held} * {key}"] if held > 0 and value and value % held == 0 else []
                 ways += [f"{key} + {value - held}"] if value > held else []
                 ways += [f"{key} - {held - value}"] if value < held else []
-                ways += [f"{key} // {held // value}"] if value > 0 and held % value == 0 else []
+                ways += [f"{key} // {held // value}"] if held > 0 and value > 0 and held % value == 0 else []
         if not ways or self.chance(30):
             name = self.fresh("p")
             scope.params[name] = value

@@ -1,7 +1,8 @@
-"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, in pieces of a process each, and keep every failure found.
+"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, a hundred in a process, and keep every failure, minimised.
 
-Prints what the specs came to, and exits with 1 if something was found. Each piece has its seed, from ``--seed`` on,
-and ``--only SEED`` repeats one. What a piece found lies minimised in the folder ``--keep``.
+Prints what was found and what the specs came to; exits with 1 if something was found. Each spec has a seed of its
+own, from ``--seed`` on, so that it can be drawn again. A failure lies in the folder ``--keep``, in the form of ``cases/``,
+where it belongs once its cause is mended: ``found`` says what was wrong.
 """
 
 from __future__ import annotations
@@ -11,11 +12,15 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from itertools import count
+from collections.abc import Callable
 from pathlib import Path
+
+from drawing import Case, cases
+from examine import Discarded, examine
+from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import seed as seeded
 
 PIECE = 100
 """How many specs one process examines."""
@@ -25,53 +30,88 @@ TRIES = 150
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="Examine random specs.")
     parser.add_argument("number", type=int, nargs="?", default=PIECE, help="how many specs")
-    parser.add_argument("--seed", type=int, default=0, help="the first piece's seed")
-    parser.add_argument("--only", type=int, metavar="SEED", help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0, help="the first spec's seed")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-found"), help="where minimised failures are kept")
-    arguments = parser.parse_args()
-    if arguments.only is not None:
-        return piece(arguments.only, arguments.number, arguments.keep)
-    started, total, found = time.monotonic(), Counter[str](), 0
-    seed = arguments.seed
-    while total["specs"] < arguments.number:
-        wanted = min(PIECE, arguments.number - total["specs"])
-        command = [sys.executable, "-W", "ignore", __file__, str(wanted), "--only", str(seed), "--keep", str(arguments.keep)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        lines = done.stdout.splitlines()
-        held = json.loads(lines[-1]) if lines and lines[-1].startswith("{") else None
-        if held is None:
-            found += 1
-            print(f"seed {seed}: the process ended with {done.returncode}: {done.stderr[-2000:]}", flush=True)
-            total["specs"] += wanted
-        else:
-            total += Counter(held["health"])
-            total["specs"] += not total["specs"]
-            for item in held["found"]:
-                found += 1
-                print(f"seed {seed}: {item}", flush=True)
-        seed += 1
-    print(f"{time.monotonic() - started:.0f} s, seeds {arguments.seed} to {seed - 1}")
-    for name, count in sorted(total.items(), key=lambda item: -item[1]):
-        print(f"{count:7} {name}")
-    return 1 if found else 0
+    parser.add_argument("--piece", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.piece:
+        health, failed = sample(given.seed, given.number, lambda case: case.keep(given.keep / f"running-{given.seed}"))
+        found = [f"{type(error).__name__}: {error}"[:600] for _, error in failed]
+        for index, ((case, _), title) in enumerate(zip(failed, found, strict=True)):
+            case.keep(given.keep / f"{title.partition(':')[0]}-{given.seed}-{index}", found=title)
+        print(json.dumps({"health": health, "found": found}))
+        return 0
+    return _pieces(given.number, given.seed, given.keep)
 
 
-def piece(seed: int, number: int, keep: Path) -> int:
-    """Examine so many specs in this process; the last line printed is what came of it, as JSON."""
-    from drawing import Case, cases
-    from examine import Discarded, Finding, examine
-    from hypothesis import HealthCheck, Phase, given, reject, settings
-    from hypothesis import seed as seeded
+def _pieces(number: int, first: int, keep: Path) -> int:
+    started, total, failures = time.monotonic(), Counter[str](), 0
+    for seed in range(first, first + number, PIECE):
+        command = [sys.executable, "-W", "ignore", __file__, "--piece", str(min(PIECE, first + number - seed))]
+        done = subprocess.run(
+            [*command, "--seed", str(seed), "--keep", str(keep)], capture_output=True, text=True, check=False
+        )
+        last = done.stdout.splitlines()[-1:]
+        # A framework that crashes leaves the case behind that was running.
+        held = json.loads(last[0]) if done.returncode == 0 and last else {"health": {}, "found": [done.stderr[-2_000:]]}
+        total.update(held["health"])
+        failures += len(held["found"])
+        for title in held["found"]:
+            print(f"seeds {seed} on: {title}", flush=True)
+    print(f"{time.monotonic() - started:.0f} s, {number} seeds from {first} on, {failures} failures")
+    for name, times in sorted(total.items(), key=lambda item: -item[1]):
+        print(f"{times:7} {name}")
+    return 1 if failures else 0
 
-    health, failing, tries = Counter[str](), [], count()
-    keep.mkdir(parents=True, exist_ok=True)
-    current = keep / f"running-{seed}.yaml"
+
+def sample(
+    seed: int, number: int, starts: Callable[[Case], None] = lambda case: None
+) -> tuple[Counter[str], list[tuple[Case, Exception]]]:
+    """What so many specs came to, from this seed on, and each that failed, minimised, with how it failed."""
+    health, failed = Counter[str](), []
+    for index in range(number):
+        failing: list[tuple[Case, Exception]] = []
+
+        def test(case: Case, failing: list[tuple[Case, Exception]] = failing) -> None:
+            if len(failing) > TRIES:  # small enough
+                if error := next((error for held, error in failing if held == case), None):
+                    raise error
+                return
+            starts(case)
+            counted = Counter[str]() if failing else health  # what is tried to find a smaller one is much alike
+            try:
+                examine(case, counted)
+            except Discarded as reason:
+                counted["discarded"] += 1
+                counted[f"discarded: {re.sub('[0-9]+', '#', str(reason))[:100]}"] += 1
+                reject()
+            except Exception as error:
+                failing.append((case, error))
+                raise
+            counted["specs"] += 1
+
+        try:
+            one(seed + index, test)
+        except Exception:
+            if not failing:
+                raise
+            failed.append(failing[-1])
+    return health, failed
+
+
+def one(seed: int, test: Callable[[Case], None]) -> None:
+    """Hand one drawn case to a test, and smaller ones where it fails.
+
+    Hypothesis begins each run with the least of all cases, which is passed over; many cases of one run would be
+    variations of one another.
+    """
+    seen = []
 
     @seeded(seed)
     @settings(
-        max_examples=number,
+        max_examples=2,
         database=None,
         deadline=None,
         phases=(Phase.generate, Phase.shrink),
@@ -81,35 +121,11 @@ def piece(seed: int, number: int, keep: Path) -> int:
     )
     @given(cases())
     def run(case: Case) -> None:
-        if len(failing) and next(tries) > TRIES:  # small enough
-            error = next((error for held, error in failing if held == case), None)
-            if error:
-                raise error
-            return
-        current.write_text(repr(case), encoding="utf-8")  # what is left if the process dies
-        counted = Counter[str]() if failing else health  # shrinking examines many that are much alike
-        try:
-            examine(case, counted)
-        except Discarded as reason:
-            counted["discarded"] += 1
-            counted[f"discarded: {re.sub('[0-9]+', '#', str(reason))[:100]}"] += 1
-            reject()
-        except Exception as error:
-            failing.append((case, error))
-            raise
-        counted["specs"] += 1
+        seen.append(case)
+        if len(seen) > 1 or seed == 0:
+            test(case)
 
-    found = []
-    try:
-        run()
-    except Exception:
-        case, error = failing[-1]
-        title = f"{type(error).__name__}: {error}" if isinstance(error, Finding) else f"crash: {type(error).__name__}: {error}"
-        (keep / f"{type(error).__name__}-{seed}.yaml").write_text(f"{case!r}# {title[:2000]}\n".replace("\n# at", "\n# at"), encoding="utf-8")
-        found.append(title[:600])
-    current.unlink(missing_ok=True)
-    print(json.dumps({"health": health, "found": found}))
-    return 0
+    run()
 
 
 if __name__ == "__main__":
