@@ -25,7 +25,10 @@ from hypothesis import seed as seeded
 PIECE = 100
 """How many specs one process examines."""
 
-TRIES = 150
+PATIENCE = 900
+"""Seconds that a process may take."""
+
+TRIES = 40
 """How many smaller specs are tried where one fails."""
 
 
@@ -50,12 +53,16 @@ def _pieces(number: int, first: int, keep: Path) -> int:
     started, total, failures = time.monotonic(), Counter[str](), 0
     for seed in range(first, first + number, PIECE):
         command = [sys.executable, "-W", "ignore", __file__, "--piece", str(min(PIECE, first + number - seed))]
-        done = subprocess.run(
-            [*command, "--seed", str(seed), "--keep", str(keep)], capture_output=True, text=True, check=False
-        )
-        last = done.stdout.splitlines()[-1:]
+        options = ["--seed", str(seed), "--keep", str(keep)]
+        try:
+            done = subprocess.run(
+                [*command, *options], capture_output=True, text=True, check=False, timeout=PATIENCE
+            )
+            last, error = done.stdout.splitlines()[-1:], f"ended with {done.returncode}: {done.stderr[-2_000:]}"
+        except subprocess.TimeoutExpired:
+            last, error = [], f"killed after {PATIENCE} s"
         # A framework that crashes leaves the case behind that was running.
-        held = json.loads(last[0]) if done.returncode == 0 and last else {"health": {}, "found": [done.stderr[-2_000:]]}
+        held = json.loads(last[0]) if last else {"health": {}, "found": [f"{error}; see {keep}/running-{seed}"]}
         total.update(held["health"])
         failures += len(held["found"])
         for title in held["found"]:
