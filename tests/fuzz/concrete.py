@@ -273,10 +273,14 @@ def opened_network(spec: Written, size: tuple[int, int, int], blocks: Mapping[st
     height, width, batch = size
     names = _named(spec, {})
     shapes = {
-        name: Value((batch, evaluated(held["channels"], names), height, width))
-        for name, held in spec["inputs"].items()
+        name: Value((batch, evaluated(held["channels"], names), height, width)) for name, held in spec["inputs"].items()
     }
-    return Body(spec.get("blocks", {}) if blocks is None else blocks, names, shapes, next(iter(shapes)) if len(shapes) == 1 else "")
+    return Body(
+        spec.get("blocks", {}) if blocks is None else blocks,
+        names,
+        shapes,
+        next(iter(shapes)) if len(shapes) == 1 else "",
+    )
 
 
 def opened(blocks: Mapping[str, Any], block: Written, given: Mapping[str, Any], read: list[Value]) -> Body:

@@ -71,7 +71,9 @@ class Case:
 
 def kept(folder: Path) -> tuple[Case, dict[str, Any]]:
     """A case that was kept, and what is said of it."""
-    spec, said = (yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("spec.yaml", "expected.yaml"))
+    spec, said = (
+        yaml.safe_load((folder / name).read_text(encoding="utf-8")) for name in ("spec.yaml", "expected.yaml")
+    )
     return Case(spec, tuple(tuple(size) for size in said.pop("sizes"))), said
 
 
@@ -176,7 +178,11 @@ class Drawing:
         """The network, and the sizes."""
         sizes = [self.size()]
         if not self.chance(10):  # what fits two sizes that have nothing in common fits them by no coincidence
-            sizes.append(tuple(self.one([item for item in held if item not in sizes[0]]) for held in (EDGES, EDGES[::-1], BATCHES)))
+            sizes.append(
+                tuple(
+                    self.one([item for item in held if item not in sizes[0]]) for held in (EDGES, EDGES[::-1], BATCHES)
+                )
+            )
         names = ["image", *(["other"] if self.chance(25) else []), *(["third"] if self.chance(5) else [])]
         inputs: Written = {name: {"channels": self.one((3, 1, 2, 4, 6))} for name in names}
         params: Written = {}
@@ -303,7 +309,9 @@ class Drawing:
             if key == "width" or (not isinstance(default, str) and self.chance(50)):
                 continue
             kind = default if isinstance(default, str) else type(default).__name__
-            value = {"int": self.one((4, 2, 1, 3, 6)), "float": self.one((0.5, 0.1, 1.0)), "bool": self.chance(50)}[kind]
+            value = {"int": self.one((4, 2, 1, 3, 6)), "float": self.one((0.5, 0.1, 1.0)), "bool": self.chance(50)}[
+                kind
+            ]
             given[key] = self.expressed(scope, value)
         return given
 
@@ -325,12 +333,15 @@ class Drawing:
         for name, made in scope.body.nodes.items():
             if name not in before.nodes:
                 parts = list(references(name, made))
-                scope.references += [f"{item} if {condition} else {before.previous}" for item in parts] if condition else parts
+                scope.references += (
+                    [f"{item} if {condition} else {before.previous}" for item in parts] if condition else parts
+                )
         return True
 
     def op_node(self, scope: Scope) -> None:
         """A node of one op."""
         name = self.one(list(OPS))
+        self.brought(scope, OPS[name])
         for _ in range(ATTEMPTS):
             written = self.op(scope, name)
             if not written:
@@ -339,6 +350,14 @@ class Drawing:
                 written["repeat"] = self.expressed(scope, self.one((2, 1, 3)))
             if self.offer(scope, {self.fresh("n"): written}):
                 return
+
+    def brought(self, scope: Scope, declared: type[Op]) -> None:
+        """Bring a map to as few axes as an example of the op has, where nothing has so few yet."""
+        rank = len(self.one(declared.examples).get("shape", "NCHW"))
+        maps = self.maps(scope)
+        if rank < 4 and maps and not any(len(scope.value(item).shape) == rank for item in scope.references):
+            way = {"op": "flatten", "start_dim": 2} if rank == 3 else {"op": "mean", "dim": [2, 3]}
+            self.offer(scope, {self.fresh("n"): {**way, "from": self.one(maps)}})
 
     def repeats(self, scope: Scope, written: Written) -> bool:
         """Whether an op can be repeated: it reads one node, and is a layer in every backend."""
@@ -395,7 +414,9 @@ class Drawing:
         test = flag
         if numbers and self.chance(50):
             name = self.one(list(numbers))
-            test = self.one([f"{name} != {numbers[name] + 1}", f"{name} == {numbers[name]}", f"{name} < {numbers[name] + 1}"])
+            test = self.one(
+                [f"{name} != {numbers[name] + 1}", f"{name} == {numbers[name]}", f"{name} < {numbers[name] + 1}"]
+            )
         else:
             scope.params[flag] = True
             scope.name(flag, True)
@@ -406,7 +427,9 @@ class Drawing:
 
     # --- ops -------------------------------------------------------------------------------------
 
-    def op(self, scope: Scope, name: str = "", *, chained: bool = False, names: Mapping[str, int] | None = None) -> Written:
+    def op(
+        self, scope: Scope, name: str = "", *, chained: bool = False, names: Mapping[str, int] | None = None
+    ) -> Written:
         """An op and what it reads, with attributes for that; ``chained`` to the node before."""
         name = name or self.one(list(OPS))
         declared = OPS[name]
@@ -452,7 +475,11 @@ class Drawing:
         """What has an axis as long as a map in reach has pixels."""
         pixels = {math.prod(scope.value(item).shape[2:]) for item in self.maps(scope)} - {1}
         values = {item: scope.value(item) for item in scope.references}
-        return [item for item, value in values.items() if len(value.shape) < 4 and pixels & {*value.shape} and not value.whole]
+        return [
+            item
+            for item, value in values.items()
+            if len(value.shape) < 4 and pixels & {*value.shape} and not value.whole
+        ]
 
     def fitting(self, scope: Scope, declared: type[Op], written: Written, read: list[str]) -> list[str]:
         """What the op can read beside what it reads already: its rule takes it at every size, its weights have one."""
@@ -538,7 +565,9 @@ class Drawing:
             if is_pattern(kind):
                 written[name] = text
             elif kind.named:
-                written |= {name: {key: self.expressed(scope, size) for key, size in lengths.items()}} if lengths else {}
+                written |= (
+                    {name: {key: self.expressed(scope, size) for key, size in lengths.items()}} if lengths else {}
+                )
             elif kind.reference:
                 written |= {name: next(item for item in maps if scope.value(item).shape == like)} if like else {}
             elif self.chance(30):

@@ -75,7 +75,9 @@ def examine(case: Case, health: Counter[str]) -> None:
         networks = {name: Network(name, path, graph) for name, path in paths.items()}
         for name, held in networks.items():
             if held.parameters != parameters(graph):
-                raise kind("ParameterCount")(f"{name} has {held.parameters} parameters, {parameters(graph)} are counted")
+                raise kind("ParameterCount")(
+                    f"{name} has {held.parameters} parameters, {parameters(graph)} are counted"
+                )
         for size in case.sizes[:2]:
             for train in (False, True):
                 if _usable(graph, size, train=train):
@@ -175,10 +177,16 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
     shapes = [tuple(map(whole, resolve(output.shape, values))) for output in wanted]
     for name, result in results.items():
         if [output.shape for output in result.outputs] != shapes:
-            raise kind(f"Shape_{name}")(f"{name} {where}: inferred {shapes}, found {[item.shape for item in result.outputs]}")
+            raise kind(f"Shape_{name}")(
+                f"{name} {where}: inferred {shapes}, found {[item.shape for item in result.outputs]}"
+            )
     left, right = results["torch"], results["paddle"]
-    pairs = [(f"output {item.name}", a, b, LIMIT) for item, a, b in zip(wanted, left.outputs, right.outputs, strict=True)]
-    pairs += [(f"gradient of {key}", value, right.gradients[key], GRADIENT_LIMIT) for key, value in left.gradients.items()]
+    pairs = [
+        (f"output {item.name}", a, b, LIMIT) for item, a, b in zip(wanted, left.outputs, right.outputs, strict=True)
+    ]
+    pairs += [
+        (f"gradient of {key}", value, right.gradients[key], GRADIENT_LIMIT) for key, value in left.gradients.items()
+    ]
     health["runs compared"] += 1
     coarse = [index for index, (_, a, b, limit) in enumerate(pairs) if _error(a, b) > limit]
     if not coarse:

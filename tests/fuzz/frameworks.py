@@ -64,7 +64,7 @@ class Network:
         }
         own = {key: tuple(value.shape) for key, value in self.network.state_dict().items() if "num_batches" not in key}
         if own != {key: value.shape for key, value in given.items()}:
-            raise ValueError(f"the state is {own}, and not {({key: value.shape for key, value in given.items()})}")
+            raise ValueError(f"the state is {own}, and not { ({key: value.shape for key, value in given.items()}) }")
         if self.name == "torch":
             held = {key: torch.from_numpy(value.copy()) for key, value in given.items()}
             self.network.load_state_dict(held, strict=False)
@@ -185,7 +185,11 @@ def _held(module: Any, path: str) -> Any:
     def forward(x: Any) -> Any:
         if not module.training or module.p == 0:
             return x
-        shape = (*x.shape[:2], *(1 for _ in x.shape[2:])) if type(module).__name__.lower().endswith("2d") else tuple(x.shape)
+        shape = (
+            (*x.shape[:2], *(1 for _ in x.shape[2:]))
+            if type(module).__name__.lower().endswith("2d")
+            else tuple(x.shape)
+        )
         keep = seeded.generator(f"dropout {path}").random(shape) >= module.p
         held = torch.from_numpy(keep) if isinstance(x, torch.Tensor) else paddle.to_tensor(keep)
         held = held.to(x.dtype) if isinstance(x, torch.Tensor) else held.astype(x.dtype)

@@ -55,9 +55,7 @@ def _pieces(number: int, first: int, keep: Path) -> int:
         command = [sys.executable, "-W", "ignore", __file__, "--piece", str(min(PIECE, first + number - seed))]
         options = ["--seed", str(seed), "--keep", str(keep)]
         try:
-            done = subprocess.run(
-                [*command, *options], capture_output=True, text=True, check=False, timeout=PATIENCE
-            )
+            done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=PATIENCE)
             last, error = done.stdout.splitlines()[-1:], f"ended with {done.returncode}: {done.stderr[-2_000:]}"
         except subprocess.TimeoutExpired:
             last, error = [], f"killed after {PATIENCE} s"

@@ -83,7 +83,11 @@ def _axes(draw: Draw, shape: Shape, seen: list[int]) -> int | list[int]:
 def _sizes(draw: Draw, shape: Shape, seen: list[int]) -> list[int]:
     """Sizes that meet the tensor's: its own without the first, some of them 1."""
     kept = [1 if axis in (0, 2, 3) or draw(st.booleans()) else size for axis, size in enumerate(shape)]
-    return kept if draw(st.integers(0, 3)) < 3 else [_one(draw, [1, 2, 3, 5, *shape]) for _ in range(_one(draw, (2, 1, 3, 4)))]
+    return (
+        kept
+        if draw(st.integers(0, 3)) < 3
+        else [_one(draw, [1, 2, 3, 5, *shape]) for _ in range(_one(draw, (2, 1, 3, 4)))]
+    )
 
 
 def _values(draw: Draw, shape: Shape, seen: list[int]) -> Any:
@@ -120,7 +124,9 @@ def _factor(draw: Draw) -> Any:
     return _one(draw, values) if draw(st.booleans()) else [_one(draw, values), _one(draw, values)]
 
 
-def pattern(draw: Draw, shapes: Sequence[Shape], *, splits: bool, maps: Sequence[Shape] = ()) -> tuple[str, dict[str, int], Shape | None]:
+def pattern(
+    draw: Draw, shapes: Sequence[Shape], *, splits: bool, maps: Sequence[Shape] = ()
+) -> tuple[str, dict[str, int], Shape | None]:
     """A pattern of axes for these tensors: its text, the lengths it needs, and the map that gives h and w if one does.
 
     With ``splits`` every axis is kept, and axes may be split and joined; else the output lacks some.

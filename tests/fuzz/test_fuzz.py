@@ -31,6 +31,7 @@ def drawn() -> list[Case]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_is_drawn(drawn: list[Case]) -> None:
     """Every op, attribute and word of a choice, and every construction that the strategy knows."""
     seen = Counter[str]()
@@ -47,7 +48,15 @@ def test_everything_is_drawn(drawn: list[Case]) -> None:
 
 CONSTRUCTIONS = (
     *("block", "sequence", "repeat", "apply", "for", "if", "let", "params", "when=training", "when=used", "from=list"),
-    *("several inputs", "several outputs of a block", "stated channels", "a tap", "a spread", "either", "an expression"),
+    *(
+        "several inputs",
+        "several outputs of a block",
+        "stated channels",
+        "a tap",
+        "a spread",
+        "either",
+        "an expression",
+    ),
 )
 OF_SIZES = ("1x1", "one pixel high", "batch of 1", "beyond the map", "refused", "untrainable")
 
@@ -60,7 +69,9 @@ def _count(written: Any, seen: Counter[str]) -> None:
     if not isinstance(written, dict):
         return
     if isinstance(op := written.get("op"), str):
-        seen.update([op, *(f"{op}.{name}" for name in written), *(f"{op}.{name}={value}" for name, value in written.items())])
+        seen.update(
+            [op, *(f"{op}.{name}" for name in written), *(f"{op}.{name}={value}" for name, value in written.items())]
+        )
         seen["an expression"] += isinstance(written.get("out_channels"), str)
     for key, value in written.items():
         seen.update([key.split(" ")[0], f"{key}={value}"])
@@ -71,7 +82,9 @@ def _count(written: Any, seen: Counter[str]) -> None:
         seen.update({"a tap": "[" in text, "a spread": " for " in text, "either": " if " in text})
     inputs = written.get("inputs", [])
     seen["several inputs"] += len(inputs) > 1
-    seen["stated channels"] += isinstance(inputs, dict) and any(held and "width" in held.values() for held in inputs.values())
+    seen["stated channels"] += isinstance(inputs, dict) and any(
+        held and "width" in held.values() for held in inputs.values()
+    )
     seen["several outputs of a block"] += "segspec" not in written and len(written.get("outputs", [])) > 1
 
 
@@ -96,8 +109,9 @@ def _of_sizes(case: Case) -> Counter[str]:
     return Counter({name: count for name, count in seen.items() if count})
 
 
+@pytest.mark.slow
 def test_most_of_what_is_drawn_can_be_compared(drawn: list[Case]) -> None:
-    """The strategy writes networks, and not what is mostly refused: of three nodes on average, one statement at least."""
+    """Networks of several nodes, and few of one."""
     nodes = [len(case.spec["nodes"]) for case in drawn]
     assert sum(nodes) / len(nodes) > 3
     assert sum(count > 1 for count in nodes) > 0.7 * len(nodes)
@@ -137,11 +151,10 @@ def test_what_was_found_stays_mended(folder: Path) -> None:
     ("written", "broken", "kind"),
     [
         ("stride=2", "stride=1", "Shape_paddle"),
-        ("padding=1", "padding=1, padding_mode='reflect'", "Differs_output_eval"),
         ("epsilon=0.001", "epsilon=0.0010001", "Differs_output_eval"),
         ("negative_slope=0.2", "negative_slope=0.2000001", "Differs_output_eval"),
         ("0.5 * ", "0.5 * (1 + 1e-9) * ", "Differs_output_eval"),
-        ("import paddle\n", "import paddle\nimport os\n", "Ruff_check"),
+        ("from paddle import nn", "import os\nfrom paddle import nn", "Ruff_check"),
     ],
 )
 def test_a_fault_is_found(written: str, broken: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
