@@ -229,8 +229,7 @@ class Drawing:
             wanted.append(self.one(ways))
         if self.chance(20):
             wanted.append(self.one(scope.references))
-        outputs = {f"out{index}": reference for index, reference in enumerate(dict.fromkeys(wanted))}
-        return outputs
+        return {f"out{index}": reference for index, reference in enumerate(dict.fromkeys(wanted))}
 
     def used_blocks(self, nodes: Mapping[str, Any]) -> Written:
         """The blocks that nodes use, directly or not."""
@@ -259,7 +258,7 @@ class Drawing:
         inner = Scope([opened(self.blocks, block, {}, held) for held in values], scope.depth + 1)
         self.fill(inner, self.whole(1, NODES // 2))
         outputs = self.returned(inner)
-        arguments = {name: value for name, value in inner.params.items()}
+        arguments = dict(inner.params)
         part = inner.part()
         arguments = {name: value for name, value in arguments.items() if name in part.get("params", {})}
         declared = {name: self.parameter(value) for name, value in arguments.items()}

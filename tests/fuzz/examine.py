@@ -6,9 +6,9 @@ import math
 import subprocess
 import tempfile
 from collections import Counter
-from typing import TYPE_CHECKING
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from concrete import Misfit, TooLarge, network

@@ -1,8 +1,8 @@
-"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, a hundred in a process, and keep every failure, minimised.
+"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, fifty in a process, and keep every failure, minimised.
 
 Prints what was found and what the specs came to; exits with 1 if something was found. Each spec has a seed of its
-own, from ``--seed`` on, so that it can be drawn again. A failure lies in the folder ``--keep``, in the form of ``cases/``,
-where it belongs once its cause is mended: ``found`` says what was wrong.
+own, from ``--seed`` on, so that it can be drawn again. A failure lies in the folder ``--keep``, in the form of
+``cases/``, where it belongs once its cause is mended: ``found`` says what was wrong.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from examine import Discarded, examine
 from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import seed as seeded
 
-PIECE = 100
+PIECE = 50
 """How many specs one process examines."""
 
 PATIENCE = 900
