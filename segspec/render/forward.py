@@ -160,16 +160,17 @@ class _Body:
     def _name(self, node: Node, tensor: Tensor) -> str:
         """The local variable for a value: the node's name, or the output's where there are several."""
         wanted = node.name
-        if isinstance(node.call, BlockCall) and len(node.call.outputs) > 1:
-            outputs = [output.name for output in node.call.module.outputs]
+        call = node.call.call if isinstance(node.call, ApplyCall) else node.call
+        if len(call.outputs) > 1 and not self.uses[tensor]:  # only others that apply the module read it
+            return "_"
+        if isinstance(call, BlockCall) and len(call.outputs) > 1:
+            outputs = [output.name for output in call.module.outputs]
             own = {name for held, name in self.names.items() if held.node == node.name}
             others = {other.name for other in self.module.nodes}
             plain = not (self.taken - own | others).intersection(outputs)
             wanted = outputs[tensor.output] if plain else f"{node.name}_{outputs[tensor.output]}"
-        elif isinstance(node.call, OpCall) and tensor.output:
-            if not self.uses[tensor]:
-                return "_"
-            wanted = f"{node.name}_{node.call.op.outputs[tensor.output]}"
+        elif isinstance(call, OpCall) and tensor.output:
+            wanted = f"{node.name}_{call.op.outputs[tensor.output]}"
         while wanted in self.taken or wanted in self.shapes.globals or keyword.iskeyword(wanted):
             wanted += "_"
         self.taken.add(wanted)
