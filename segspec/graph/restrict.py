@@ -35,6 +35,7 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     kept = tuple(outputs)
     held = {node.name: node for node in module.nodes}
     always = reachable(held, [output.tensor for output in kept if not output.training], applied=False)
+    run = reachable(held, [output.tensor for output in kept], applied=False)
     needed = reachable(held, [output.tensor for output in kept])
     nodes = [node for node in module.nodes if node.name in needed]
     tensors = [
@@ -50,7 +51,7 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     for node in nodes:
         read = reads.get(owners.get(node.name, node.name), [])
         call, order = _cut(node.call, read)
-        cut.append(replace(node, call=call, training=node.name not in always))
+        cut.append(replace(node, call=call, training=node.name not in always, idle=node.name not in run))
         # A tap after the last element that is left is the sequence as a whole.
         whole = len(call.elements) if isinstance(call, SequenceCall) else None
         for tensor in read:

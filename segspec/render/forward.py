@@ -17,7 +17,6 @@ from segspec.graph.model import (
     SequenceCall,
     Tensor,
 )
-from segspec.graph.restrict import reachable
 from segspec.ops import Shape
 from segspec.render.documentation import Shapes
 from segspec.render.text import WIDTH
@@ -71,12 +70,9 @@ class _Body:
         self.shapes = shapes
         self.given = folded
         self.folded: set[Tensor] = set()
-        # A node whose value nothing reads is there for its module, which others apply.
-        returned = [output.tensor for output in module.outputs]
-        live = reachable({node.name: node for node in module.nodes}, returned, applied=False)
-        self.nodes = [node for node in module.nodes if node.name in live]
+        self.nodes = [node for node in module.nodes if not node.idle]
         self.uses = Counter(tensor for node in self.nodes for tensor in node.sources)
-        self.uses.update(returned)
+        self.uses.update(output.tensor for output in module.outputs)
         self.names: dict[Tensor, str] = {Tensor(item.name): item.name for item in module.inputs}
         self.shape: dict[Tensor, Shape] = {Tensor(item.name): item.shape for item in module.inputs}
         self.pending: dict[Tensor, str] = {}
