@@ -54,6 +54,8 @@ class Made:
     steps: tuple[Value, ...] = ()
     slots: tuple[Slot, ...] = ()
     shared: bool = False
+    complete: bool = True
+    """Whether all that is inside is read, so that no class is cut."""
 
     @property
     def value(self) -> Value:
@@ -91,6 +93,7 @@ class Body:
     previous: str = ""
     nodes: dict[str, Made] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
+    reads: set[tuple[str, str, int | None]] = field(default_factory=set)
     untrainable: list[str] = field(default_factory=list)
     """What speaks against train mode at this size."""
 
@@ -103,6 +106,7 @@ class Body:
         """This body and statements as they stand below ``nodes:``; raises :class:`Misfit` where they do not fit."""
         grown = replace(
             self,
+            reads=set(self.reads),
             names=dict(self.names),
             nodes=dict(self.nodes),
             used=set(self.used),
@@ -168,7 +172,8 @@ class Body:
                 raise Misfit("several outputs in a sequence")
         steps = tuple(item.value for item in made)
         slots = tuple(slot for item in made for slot in item.slots)
-        return Made(written, names, tuple(read), {"": steps[-1]}, "", steps, slots)
+        complete = all(item.complete and len(item.outputs) == 1 for item in made)
+        return Made(written, names, tuple(read), {"": steps[-1]}, "", steps, slots, complete=complete)
 
     def _op(self, written: Written, names: Mapping[str, Any], read: list[Value], *, again: bool) -> Made:
         declared = OPS[written["op"]]
@@ -217,7 +222,9 @@ class Body:
         always = [name for name, (_, when) in outputs.items() if when == "always"]
         slots = tuple(slot for made in body.nodes.values() for slot in made.slots)
         held = {name: value for name, (value, _) in outputs.items()}
-        return Made(written, names, tuple(read), held, always[0] if len(always) == 1 else "", (), slots)
+        return Made(
+            written, names, tuple(read), held, always[0] if len(always) == 1 else "", (), slots, complete=body.complete
+        )
 
     # --- references ------------------------------------------------------------------------------
 
@@ -235,6 +242,8 @@ class Body:
         if name not in self.nodes:
             raise Misfit(f"no node {name}")
         made = self.nodes[name]
+        if count:
+            self.reads.add((name, output or made.default, tap and int(tap)))
         if tap is not None:
             if int(tap) >= len(made.steps):
                 raise Misfit("no such element")
@@ -256,6 +265,19 @@ class Body:
             held = held if isinstance(held, dict) else {"from": held}
             found[name] = (self.read(held["from"], self.names), held.get("when", "always"))
         return found
+
+    @property
+    def complete(self) -> bool:
+        """Whether every output of a block, and every sequence to its end, is read: no class is cut then."""
+        for name, made in self.nodes.items():
+            ends = [(name, "", None), (name, "", len(made.steps) - 1)]
+            whole = not made.steps or any(end in self.reads for end in ends)
+            several = len(made.outputs) > 1 and "op" not in made.written
+            if not (made.complete and whole) or (
+                several and any((name, item, None) not in self.reads for item in made.outputs)
+            ):
+                return False
+        return True
 
     @property
     def parameters(self) -> int:

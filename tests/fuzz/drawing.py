@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
-from concrete import Body, Made, Misfit, Require, Value, evaluated, opened, opened_network
+from concrete import Body, Made, Misfit, Require, Value, evaluated, network, opened, opened_network
 from hypothesis import strategies as st
 from kinds import drawn, is_pattern, pattern
 
@@ -203,9 +203,12 @@ class Drawing:
             **part,
             "blocks": self.used_blocks(scope.nodes),
             "outputs": outputs,
-            "expect": {"parameters": scope.body.parameters},
         }
         spec = {key: value for key, value in spec.items() if value}
+        body = network(spec, sizes[0])
+        body.outputs(spec)
+        if body.complete:  # else some classes are cut, and have fewer
+            spec["expect"] = {"parameters": body.parameters}
         return Case(spec, (*sizes, self.size(), self.size()))
 
     def size(self) -> Size:
