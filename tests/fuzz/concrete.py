@@ -311,6 +311,8 @@ def opened(blocks: Mapping[str, Any], block: Written, given: Mapping[str, Any], 
     inputs = inputs if isinstance(inputs, dict) else dict.fromkeys(inputs)
     if len(inputs) != len(read):
         raise Misfit("another number of inputs")
+    if any(len(value.shape) < 2 for value in read):
+        raise Misfit("a block reads tensors of at least two axes")
     values = dict(given)
     for index, (name, value) in enumerate(zip(inputs, read, strict=True)):
         if inputs[name]:

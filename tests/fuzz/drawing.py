@@ -249,6 +249,7 @@ class Drawing:
     def new_block(self, scope: Scope) -> tuple[str, list[str], Written]:
         """A block drawn for what it is first called with: its name, what it reads, its arguments."""
         read = [self.source(scope) for _ in range(self.whole(1, 2))]
+        read = [item if len(scope.value(item).shape) > 1 else next(iter(scope.body.inputs)) for item in read]
         names = ["x", "skip"][: len(read)]
         inputs: Any = names
         params: Written = {}
