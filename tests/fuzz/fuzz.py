@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from drawing import Case, cases
 from examine import Discarded, examine
@@ -30,6 +31,10 @@ PATIENCE = 900
 
 TRIES = 40
 """How many smaller specs are tried where one fails."""
+
+
+class Enough(BaseException):
+    """Ends the search for a smaller failure: Hypothesis lets through what is no ``Exception``."""
 
 
 def main() -> int:
@@ -78,12 +83,12 @@ def sample(
     health, failed = Counter[str](), []
     for index in range(number):
         failing: list[tuple[Case, Exception]] = []
+        tried = Counter[str]()
 
-        def test(case: Case, failing: list[tuple[Case, Exception]] = failing) -> None:
-            if len(failing) > TRIES:  # small enough
-                if error := next((error for held, error in failing if held == case), None):
-                    raise error
-                return
+        def test(case: Case, failing: Any = failing, tried: Counter[str] = tried) -> None:
+            tried.update(["since"] if failing else [])
+            if tried["since"] > TRIES:
+                raise Enough
             starts(case)
             counted = Counter[str]() if failing else health  # what is tried to find a smaller one is much alike
             try:
@@ -99,7 +104,7 @@ def sample(
 
         try:
             one(seed + index, test)
-        except Exception:
+        except (Exception, Enough):
             if not failing:
                 raise
             failed.append(failing[-1])
