@@ -7,6 +7,7 @@
 #   make generated  write generated/ anew
 #   make readme     write README's tables of architectures anew
 #   make bench      measure how long generating and checking the zoo takes, and converting weights
+#   make fuzz       random specs in both frameworks: N=5000 of them, from SEED=1 on
 #   make golden     let the tests write anew what they compare with
 #
 # make PYTHON=… chooses the interpreter. pip's own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, …
@@ -29,7 +30,7 @@ QUICK := .venv-quick/bin
 FULL_READY := .venv/.ready
 QUICK_READY := .venv-quick/.ready
 
-.PHONY: demo test quick lint generated readme bench golden
+.PHONY: demo test quick lint generated readme bench fuzz golden
 
 demo: $(FULL_READY)
 	$(BIN)/segspec generate $(NETWORKS)
@@ -60,6 +61,12 @@ readme: $(QUICK_READY)
 bench: $(QUICK_READY)
 	$(QUICK)/python bench/compile.py
 	$(QUICK)/python bench/weights.py
+
+# What is found lies minimised in fuzz-found/.
+N ?= 1000
+SEED ?= 1
+fuzz: $(FULL_READY)
+	$(BIN)/python tests/fuzz/fuzz.py $(N) --seed $(SEED)
 
 golden: $(FULL_READY)
 	$(BIN)/pytest --update

@@ -292,6 +292,11 @@ class Site(Reader):
                 node=where,
                 remedy=suggest(name, known, what="blocks here") + "; import what stands in another file",
             )
+        if any(len(shape) < 2 for shape in shapes):
+            message = f"{name} is given a tensor without channels, and a block reads (N, C) or more axes"
+            raise fail(
+                "inputs", message, self.place(*path, key=True), node=where, remedy="keep the axis: keepdim: true"
+            )
         given = self._arguments(written, definition, shapes, path, where)
         if (
             len(definition.block.inputs) == 1

@@ -23,7 +23,7 @@ from segspec.graph.kinds import mixed_up
 from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput, N
 from segspec.graph.naming import named
 from segspec.graph.references import Reader
-from segspec.graph.requirements import settle
+from segspec.graph.requirements import settle, unseen_ones
 from segspec.graph.restrict import reachable, restrict
 from segspec.graph.starts import objections
 from segspec.graph.values import parameter_symbol, root_values
@@ -108,6 +108,8 @@ class Elaborator:
                     known = self._elaborate(frame, key)
                     if caller:
                         held.append((tuple(dict.fromkeys(frame.decisions)), known))
+                if ones := unseen_ones(known.requirements, frame.actual):
+                    raise NeedsValue(frame, ones)
                 return known, frame.actual
             except NeedsValue as needed:
                 if needed.frame is not frame:
@@ -229,6 +231,9 @@ class Elaborator:
         rank = 4 if shape is None else len(shape)
         for index, letter in enumerate({3: "L", 4: "HW"}.get(rank, "ABCDEF"[: max(rank - 2, 0)])):
             symbol = Symbol(letter + suffix, size=True)
+            if symbol.name in frame.bound:
+                axes.append(frame.bound[symbol.name])
+                continue
             axes.append(number(symbol))
             frame.actual[symbol] = shape[index + 2] if shape else number(symbol)
         if shape:

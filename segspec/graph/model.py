@@ -97,13 +97,17 @@ Call: TypeAlias = OpCall | BlockCall | SequenceCall | ApplyCall
 
 @dataclass(frozen=True)
 class Node:
-    """A named step of a module's forward pass; ``training`` if only outputs of train mode need it."""
+    """A named step of a module's forward pass; ``training`` if only outputs of train mode need it.
+
+    One that is ``idle`` is no step: nothing reads its value, and it is there for its module, which others apply.
+    """
 
     name: str
     call: Call
     sources: tuple[Tensor, ...]
     place: Place
     training: bool = False
+    idle: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from segspec.algebra.symbols import Number, Symbol, Undecided, symbols_of
@@ -45,6 +45,8 @@ def settle(frame: Frame, module: Module) -> None:
         symbols = symbols_of(requirement.left) | symbols_of(requirement.right)
         if any(symbol.size for symbol in symbols):
             continue
+        if ones := unseen_ones([requirement], frame.actual):
+            raise NeedsValue(frame, ones, by_form=False)
         if not requirement.under(frame.actual).holds():
             values = ", ".join(f"{symbol.name} = {shown(frame.actual[symbol])}" for symbol in _ordered(symbols))
             problem = requirement.problem()
@@ -53,6 +55,16 @@ def settle(frame: Frame, module: Module) -> None:
             raise NeedsValue(frame, symbols, by_form=False)
     if problems:
         raise SpecError(problems)
+
+
+def unseen_ones(requirements: Iterable[Requirement], actual: Mapping[Symbol, Number]) -> set[Symbol]:
+    """The symbols that are 1 in equations that need not hold here: rules are others where a size is known to be 1."""
+    found: set[Symbol] = set()
+    for item in requirements:
+        if item.kind == "==" and not item.under(actual).surely():
+            symbols = symbols_of(item.left) | symbols_of(item.right)
+            found |= {symbol for symbol in symbols if actual.get(symbol) == 1}
+    return found
 
 
 def _ordered(symbols: Iterable[Symbol]) -> list[Symbol]:

@@ -34,7 +34,8 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     """
     kept = tuple(outputs)
     held = {node.name: node for node in module.nodes}
-    always = reachable(held, [output.tensor for output in kept if not output.training])
+    always = reachable(held, [output.tensor for output in kept if not output.training], applied=False)
+    run = reachable(held, [output.tensor for output in kept], applied=False)
     needed = reachable(held, [output.tensor for output in kept])
     nodes = [node for node in module.nodes if node.name in needed]
     tensors = [
@@ -50,7 +51,7 @@ def restrict(module: Module, outputs: Iterable[ModuleOutput]) -> Module:
     for node in nodes:
         read = reads.get(owners.get(node.name, node.name), [])
         call, order = _cut(node.call, read)
-        cut.append(replace(node, call=call, training=node.name not in always))
+        cut.append(replace(node, call=call, training=node.name not in always, idle=node.name not in run))
         # A tap after the last element that is left is the sequence as a whole.
         whole = len(call.elements) if isinstance(call, SequenceCall) else None
         for tensor in read:
@@ -138,8 +139,8 @@ def default_outputs(module: Module) -> list[str]:
     return [output.name for output in module.outputs if output.name in names]
 
 
-def reachable(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
-    """The nodes and inputs that these values depend on, by name."""
+def reachable(nodes: Mapping[str, Node], tensors: Iterable[Tensor], *, applied: bool = True) -> set[str]:
+    """The nodes and inputs that these values depend on, by name; also, if ``applied``, for the modules they apply."""
     found: set[str] = set()
     waiting = [tensor.node for tensor in tensors]
     while waiting:
@@ -149,7 +150,7 @@ def reachable(nodes: Mapping[str, Node], tensors: Iterable[Tensor]) -> set[str]:
         found.add(name)
         if (node := nodes.get(name)) is not None:
             waiting += [source.node for source in node.sources]
-            if isinstance(node.call, ApplyCall):
+            if applied and isinstance(node.call, ApplyCall):
                 waiting.append(node.call.target)
     return found
 

@@ -59,7 +59,7 @@ class _Walker:
         suffix = self._count(owner)
         # Generated code computes what only training needs last.
         for node in sorted(module.nodes, key=lambda node: node.training):
-            if node.training and not self.train:
+            if node.idle or (node.training and not self.train):
                 continue
             sources = tuple(
                 origins[tensor.node] if tensor.node in origins else path_of(module, tensor, path)

@@ -70,7 +70,8 @@ class _Body:
         self.shapes = shapes
         self.given = folded
         self.folded: set[Tensor] = set()
-        self.uses = Counter(tensor for node in module.nodes for tensor in node.sources)
+        self.nodes = [node for node in module.nodes if not node.idle]
+        self.uses = Counter(tensor for node in self.nodes for tensor in node.sources)
         self.uses.update(output.tensor for output in module.outputs)
         self.names: dict[Tensor, str] = {Tensor(item.name): item.name for item in module.inputs}
         self.shape: dict[Tensor, Shape] = {Tensor(item.name): item.shape for item in module.inputs}
@@ -84,8 +85,8 @@ class _Body:
         return [lines[0].split("  # ")[0]] if len(lines) == 1 else lines
 
     def _lines(self) -> list[str]:
-        always = [node for node in self.module.nodes if not node.training]
-        training = [node for node in self.module.nodes if node.training]
+        always = [node for node in self.nodes if not node.training]
+        training = [node for node in self.nodes if node.training]
         outputs = [output for output in self.module.outputs if not output.training]
         only_training = len(outputs) < len(self.module.outputs)
         lines = self._run(always, outputs, last=not only_training)
@@ -118,6 +119,8 @@ class _Body:
             for tensor, shape in zip(tensors, call.outputs, strict=True):
                 self.shape[tensor] = shape
             final = last and following is None and [output.tensor for output in outputs] == tensors
+            if final and len(tensors) == 1 and lines and lines[-1].startswith(f"{code} = "):  # it is the input itself
+                return [*lines[:-1], f"return {lines[-1].removeprefix(f'{code} = ')}"]
             if final and len(tensors) == 1:
                 return [*lines, *self._commented(f"return {code}", node, tensors)]
             if len(tensors) == 1 and self._folds(tensors[0], following, code):
@@ -153,16 +156,17 @@ class _Body:
     def _name(self, node: Node, tensor: Tensor) -> str:
         """The local variable for a value: the node's name, or the output's where there are several."""
         wanted = node.name
-        if isinstance(node.call, BlockCall) and len(node.call.outputs) > 1:
-            outputs = [output.name for output in node.call.module.outputs]
+        call = node.call.call if isinstance(node.call, ApplyCall) else node.call
+        if len(call.outputs) > 1 and not self.uses[tensor]:  # only others that apply the module read it
+            return "_"
+        if isinstance(call, BlockCall) and len(call.outputs) > 1:
+            outputs = [output.name for output in call.module.outputs]
             own = {name for held, name in self.names.items() if held.node == node.name}
             others = {other.name for other in self.module.nodes}
             plain = not (self.taken - own | others).intersection(outputs)
             wanted = outputs[tensor.output] if plain else f"{node.name}_{outputs[tensor.output]}"
-        elif isinstance(node.call, OpCall) and tensor.output:
-            if not self.uses[tensor]:
-                return "_"
-            wanted = f"{node.name}_{node.call.op.outputs[tensor.output]}"
+        elif isinstance(call, OpCall) and tensor.output:
+            wanted = f"{node.name}_{call.op.outputs[tensor.output]}"
         while wanted in self.taken or wanted in self.shapes.globals or keyword.iskeyword(wanted):
             wanted += "_"
         self.taken.add(wanted)

@@ -1,0 +1,219 @@
+"""Both frameworks in one process: a generated module run in one mode, with gradients, in float64.
+
+Only tests may do so; ``segspec verify`` gives each framework a process of its own. What is taken of segspec is the
+seeded weights and where each stands in a backend's state.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paddle
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from segspec.graph.model import Graph
+from segspec.render.backend import backend
+from segspec.weights import seeded
+from segspec.weights.state import entries, placement
+
+torch.set_num_threads(1)
+paddle.device.set_device("cpu")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one pass returned: outputs in order, and the gradients of inputs and parameters by name."""
+
+    outputs: list[np.ndarray]
+    gradients: dict[str, np.ndarray]
+
+
+class Network:
+    """A generated module of one backend, with weights drawn from their names."""
+
+    def __init__(self, name: str, path: Path, graph: Graph) -> None:
+        self.name = name
+        self.graph = graph
+        self.state = placement(graph, backend(name))
+        self.weights = {entry.name: seeded.weight(entry).astype("float64") for entry in entries(graph)}
+        network = _exported(path)
+        if name == "torch":
+            torch.set_default_dtype(torch.float64)
+        else:
+            paddle.set_default_dtype("float64")
+        self.network = network()
+        if name == "paddle":
+            for layer in self.network.sublayers():
+                if isinstance(layer, paddle.nn.PReLU):
+                    layer.register_forward_pre_hook(_guarded)
+        self.load(self.weights)
+
+    def load(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Set every parameter and statistic; ``ValueError`` unless the state has just these, in these shapes."""
+        given = {
+            item["key"]: weights[item["name"]].T if item["transposed"] else weights[item["name"]] for item in self.state
+        }
+        own = {key: tuple(value.shape) for key, value in self.network.state_dict().items() if "num_batches" not in key}
+        if own != {key: value.shape for key, value in given.items()}:
+            raise ValueError(f"the state is {own}, and not { ({key: value.shape for key, value in given.items()}) }")
+        if self.name == "torch":
+            held = {key: torch.from_numpy(value.copy()) for key, value in given.items()}
+            self.network.load_state_dict(held, strict=False)
+        else:
+            self.network.set_state_dict(given)
+
+    @property
+    def parameters(self) -> int:
+        """The number of trainable elements."""
+        trains = (lambda item: item.requires_grad) if self.name == "torch" else lambda item: not item.stop_gradient
+        return sum(math.prod(item.shape) for item in self.network.parameters() if trains(item))
+
+    def run(self, inputs: Sequence[np.ndarray], *, train: bool, noise: Noise | None = None) -> Result:
+        """One pass from the seeded state; with ``noise``, which PyTorch alone has, every result is disturbed."""
+        self.load({key: noise.disturbed(value) for key, value in self.weights.items()} if noise else self.weights)
+        self.network.train() if train else self.network.eval()
+        for path, module in self._modules():
+            if type(module).__name__.startswith("Dropout"):
+                vars(module)["forward"] = _held(module, path)
+        if self.name == "torch":
+            with noise or nullcontext():
+                return self._torch([noise.disturbed(item) for item in inputs] if noise else inputs)
+        return self._paddle(inputs)
+
+    def _modules(self) -> Iterator[tuple[str, Any]]:
+        return self.network.named_modules() if self.name == "torch" else self.network.named_sublayers()  # type: ignore[no-any-return]
+
+    def _torch(self, inputs: Sequence[np.ndarray]) -> Result:
+        tensors = [torch.from_numpy(item.copy()).requires_grad_() for item in inputs]
+        outputs = _listed(self.network(*tensors))
+        parts = [
+            (output * torch.from_numpy(_cotangent(index, tuple(output.shape)))).sum()
+            for index, output in enumerate(outputs)
+            if output.is_floating_point()
+        ]
+        self.network.zero_grad()
+        total = sum(parts)
+        if isinstance(total, torch.Tensor) and total.requires_grad:
+            total.backward()
+        return self._result(outputs, tensors, lambda item: item.detach().numpy().copy())
+
+    def _paddle(self, inputs: Sequence[np.ndarray]) -> Result:
+        tensors = [paddle.to_tensor(item, stop_gradient=False) for item in inputs]
+        outputs = _listed(self.network(*tensors))
+        parts = [
+            (output * paddle.to_tensor(_cotangent(index, tuple(output.shape)))).sum()
+            for index, output in enumerate(outputs)
+            if output.is_floating_point()
+        ]
+        self.network.clear_gradients()
+        total = sum(parts)
+        if isinstance(total, paddle.Tensor) and not total.stop_gradient:
+            total.backward()
+        return self._result(outputs, tensors, lambda item: item.numpy())
+
+    def _result(self, outputs: list[Any], tensors: list[Any], array: Any) -> Result:
+        found = {f"input {index}": tensor for index, tensor in enumerate(tensors)}
+        named = dict(self.network.named_parameters())
+        for item in self.state:
+            if item["trainable"]:
+                found[item["name"]] = named[item["key"]]
+        transposed = {item["name"] for item in self.state if item["transposed"]}
+        gradients = {}
+        for name, tensor in found.items():
+            # What nothing depends on has no gradient in one framework and zeros in the other.
+            gradient = np.zeros(tuple(tensor.shape)) if tensor.grad is None else array(tensor.grad)
+            gradients[name] = gradient.T if name in transposed else gradient
+        return Result([array(output) for output in outputs], gradients)
+
+
+class Known(Exception):
+    """A fault of a framework that generated code cannot mend, and that is met where values are extreme."""
+
+
+def _guarded(layer: Any, inputs: tuple[Any, ...]) -> None:
+    if inputs[0].stop_gradient:
+        raise Known("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
+
+
+_softmax = paddle.nn.functional.softmax
+
+
+def _clipped(*args: Any, **options: Any) -> Any:
+    returned = _softmax(*args, **options)
+    if float(returned.min()) < 1e-27:
+        raise Known("PaddlePaddle's softmax returns exp(-64) where less is meant")
+    return returned
+
+
+paddle.nn.functional.softmax = _clipped
+
+
+class Noise(TorchDispatchMode):
+    """Every floating-point result, forward and backward, times 1 + noise: what an unlucky rounding might do."""
+
+    def __init__(self, seed: int, scale: float) -> None:
+        super().__init__()
+        self.draw = np.random.default_rng(seed)
+        self.scale = scale
+
+    def disturbed(self, value: np.ndarray) -> np.ndarray:
+        """The values, each with its noise."""
+        return np.asarray(value * (1 + self.scale * self.draw.standard_normal(value.shape)))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        returned = func(*args, **(kwargs or {}))
+        first = returned[0] if isinstance(returned, tuple) else returned
+        # What aliases an input is a view of it, or the input itself, changed.
+        fresh = isinstance(first, torch.Tensor) and func._schema.returns[0].alias_info is None
+        if fresh and first.is_floating_point() and first.numel():
+            first.mul_(torch.from_numpy(np.asarray(1 + self.scale * self.draw.standard_normal(tuple(first.shape)))))
+        return returned
+
+
+def _held(module: Any, path: str) -> Any:
+    """A dropout's forward with a mask that follows from its path."""
+
+    def forward(x: Any) -> Any:
+        if not module.training or module.p == 0:
+            return x
+        shape = (
+            (*x.shape[:2], *(1 for _ in x.shape[2:]))
+            if type(module).__name__.lower().endswith("2d")
+            else tuple(x.shape)
+        )
+        keep = seeded.generator(f"dropout {path}").random(shape) >= module.p
+        held = torch.from_numpy(keep) if isinstance(x, torch.Tensor) else paddle.to_tensor(keep)
+        held = held.to(x.dtype) if isinstance(x, torch.Tensor) else held.astype(x.dtype)
+        return x * held / ((1 - module.p) or 1)
+
+    return forward
+
+
+def _cotangent(index: int, shape: tuple[int, ...]) -> np.ndarray:
+    return np.asarray(seeded.generator(f"cotangent {index}").standard_normal(shape))
+
+
+def _listed(returned: Any) -> list[Any]:
+    return list(returned) if isinstance(returned, tuple | list) else [returned]
+
+
+def _exported(path: Path) -> type:
+    """The network's class of a generated module: the first name that it exports."""
+    name = f"fuzzed_{path.parent.name}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    network: type = getattr(module, module.__all__[0])
+    return network
