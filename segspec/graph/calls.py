@@ -75,6 +75,15 @@ class Site(Reader):
         else:
             call, extra = self._call(written, shapes, (), self.name)
             sources += extra
+        if isinstance(call, SequenceCall) and len(shapes) != 1:
+            what = "a sequence" if isinstance(written, models.SequenceNode) else "what is repeated"
+            raise fail(
+                "inputs",
+                f"{what} reads one node, not {len(shapes)}",
+                self.place(key=True),
+                node=self.name,
+                remedy="let a block of several inputs be a node of its own",
+            )
         return Node(self.name, call, tuple(sources), self.place(key=True))
 
     def _call(
