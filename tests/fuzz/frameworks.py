@@ -164,6 +164,7 @@ class Noise(TorchDispatchMode):
         super().__init__()
         self.draw = np.random.default_rng(seed)
         self.scale = scale
+        self.infinite = False  # whether anything on the way was
 
     def disturbed(self, value: np.ndarray) -> np.ndarray:
         """The values, each with its noise."""
@@ -175,6 +176,7 @@ class Noise(TorchDispatchMode):
         # What aliases an input is a view of it, or the input itself, changed.
         fresh = isinstance(first, torch.Tensor) and func._schema.returns[0].alias_info is None
         if fresh and first.is_floating_point() and first.numel():
+            self.infinite |= not bool(torch.isfinite(first).all())
             first.mul_(torch.from_numpy(np.asarray(1 + self.scale * self.draw.standard_normal(tuple(first.shape)))))
         return returned
 
