@@ -39,11 +39,13 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
 
 
 def exact_size(graph: Graph, backends: list[Backend], batch: int, least: int = EVEN) -> Size | None:
-    """The least square at which no op is coarse, or of a few the one where least is; None if none is allowed.
+    """A square at which no op is coarse, or of some the one where least is; None if none is allowed.
 
-    Tried are sides of which resizes have exact ratios, with aligned corners (one more than even) or without.
+    Tried are sides of which resizes have exact ratios, with aligned corners (one more than even) or without, and then
+    a few one after another.
     """
     sides = [side + more for side in EXACT if side >= least for more in (0, 1)]
+    sides += [side for side in range(least, least + 16) if side not in sides]
     allowed: list[tuple[float, Size]] = []
     for side in sides:
         if not refused(graph, backends, (side, side), batch):

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import struct
-import time
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -60,10 +59,8 @@ def refused(spec: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Ca
         source.write_bytes(data)
         target = tmp_path / "target.safetensors"
         target.write_bytes(b"the old one")
-        start = time.perf_counter()
         assert main(["weights", "inspect", str(source)]) == 2
         assert main(["weights", "convert", str(spec), str(source), str(target)]) == 2
-        assert time.perf_counter() - start < 5
         assert target.read_bytes() == b"the old one"
         assert {path.name for path in tmp_path.iterdir()} == {"source.bin", "target.safetensors", "small.yaml"}
         out, message = capfd.readouterr()
