@@ -38,8 +38,11 @@ def instrument(source: str, marks: dict[str, str], filename: str) -> CodeType:
 
 
 def lines(source: str, marks: dict[str, str]) -> dict[tuple[str, str], list[int]]:
-    """The lines that make and that compute each node, by class and node, counted from 1."""
-    tree = ast.parse(source)
+    """The lines that make and that compute each node, by class and node, counted from 1; none of what is no Python."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return {}
     found: dict[tuple[str, str], list[int]] = {}
     for holder in _classes(tree):
         for part in ast.walk(holder):

@@ -434,6 +434,8 @@ class Session:
 
         watch = self.framework.watch
         elements = [each for layer in self.layers.values() for each in self.framework.elements(layer)]
+        # A sequence in a sequence returns what its own last element does.
+        elements = [each for each in elements if not list(self.framework.elements(each))]
         ends = [watch(each, _nothing, element(self.paths[id(each)])) for each in elements]
         for path in self.statistics if train else ():
             ends.append(watch(self.layers[path], statistic(path, "before"), statistic(path, "after")))
@@ -509,7 +511,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
         session: Session | None = None
         try:
             session = Session(framework, module, _import(folder / module["source"], module["marks"]))
-        except Exception:
+        except (Exception, SystemExit):
             results[""] = {"failure": traceback.format_exc(limit=-6)}
         for asked in module["passes"]:
             if session is None:
@@ -520,7 +522,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
             try:
                 session.run(asked, write)
                 results[asked["id"]] = {"index": write.index}
-            except Exception:
+            except (Exception, SystemExit):
                 results[asked["id"]] = {"failure": traceback.format_exc(limit=-6)}
             # What the framework took, without what keeping arrays did.
             results[asked["id"]]["seconds"] = time.perf_counter() - began - write.seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -43,42 +42,35 @@ def _fine(recording: Recording) -> bool:
     return recording.failures() == {} and recording.arrays("8x8 train float64") is not None
 
 
-@pytest.mark.parametrize("name", FRAMEWORKS)
-def test_a_crash_ends_its_own_module_alone(graph: Graph, tmp_path: Path, name: str) -> None:
+ENDS = {
+    "SIGSEGV": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
+    "exit status 3": "import os\nos._exit(3)",
+    "exit status 0": "import os\nos._exit(0)",
+    "last words": "import os, sys\nsys.stderr.write('last words')\nsys.stderr.flush()\nos._exit(1)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        pytest.param("torch", list(ENDS), marks=pytest.mark.torch),
+        pytest.param("paddle", ["SIGSEGV", "exit status 3"], marks=pytest.mark.paddle),
+    ],
+)
+def test_a_crash_ends_its_own_module_alone(graph: Graph, tmp_path: Path, name: str, ends: list[str]) -> None:
     """Every way to end, in one job: before each and behind it a module that has its results."""
     held = backend(name)
-    ends = {
-        "SIGSEGV": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
-        "SIGABRT": "import os\nos.abort()",
-        "exit code 3": "import os\nos._exit(3)",
-        "exit code 0": "import os\nos._exit(0)",
-        "last words": "import os, sys\nsys.stderr.write('last words')\nsys.stderr.flush()\nos._exit(1)",
-    }
     tasks = [_task(graph, held)]
-    for statement in ends.values():
-        tasks += [_task(graph, held, statement), _task(graph, held)]
+    for end in ends:
+        tasks += [_task(graph, held, ENDS[end]), _task(graph, held)]
     found = record(tasks, tmp_path)
     assert [_fine(item) for item in found] == [True, *[False, True] * len(ends)]
     for said, item in zip(ends, found[1::2], strict=True):
         ((where, why),) = item.failures().items()
         assert where == ""
-        if said not in ("exit code 3", "exit code 0"):
-            assert said in why
-        if said != "last words":
-            assert "calibrate" in why or "without a result" in why or "exit" in why
+        assert said in why
+        assert "in: calibrate" in why
         assert item.scenes, "what is known without running is still there"
-
-
-@pytest.mark.torch
-def test_exit_codes_are_told(graph: Graph, tmp_path: Path) -> None:
-    held = backend("torch")
-    three, zero = record(
-        [_task(graph, held, "import os\nos._exit(3)"), _task(graph, held, "import os\nos._exit(0)")], tmp_path
-    )
-    assert "exit" in three.failures()[""]
-    assert "3" in three.failures()[""]
-    assert "calibrate" in three.failures()[""]
-    assert "calibrate" in zero.failures()[""]
 
 
 def _alive(process: int) -> bool:
@@ -101,10 +93,10 @@ def test_what_takes_too_long_is_stopped_with_all_that_it_started(graph: Graph, t
     began = time.monotonic()
     # Importing the framework counts as a pass too, on a machine that does something else besides.
     before, stopped, after = record(
-        [_task(graph, held), _task(graph, held, hangs), _task(graph, held)], tmp_path / "job", timeout=20
+        [_task(graph, held), _task(graph, held, hangs), _task(graph, held)], tmp_path / "job", timeout=30
     )
-    assert time.monotonic() - began < 120
-    assert "20 seconds" in stopped.failures()[""]
+    assert time.monotonic() - began < 150
+    assert "30 seconds" in stopped.failures()[""]
     assert "calibrate" in stopped.failures()[""]
     assert _fine(before)
     assert _fine(after)
@@ -175,7 +167,9 @@ def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 @pytest.mark.torch
 @pytest.mark.paddle
-@pytest.mark.parametrize("kind", ["absent", "a folder", "not executable", "no program", "no framework", "no python"])
+@pytest.mark.parametrize(
+    "kind", ["absent", "a folder", "not executable", "no program", "no framework", "another program"]
+)
 def test_an_interpreter_that_cannot_be_used_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
@@ -184,16 +178,18 @@ def test_an_interpreter_that_cannot_be_used_is_named(
         path.mkdir()
     elif kind != "absent":
         # -S: without any site-packages, so without a framework and NumPy.
-        texts = {"no framework": f'#!/bin/sh\nexec {sys.executable} -S "$@"\n', "no python": "#!/bin/sh\nexit 1\n"}
+        texts = {
+            "no framework": f'#!/bin/sh\nexec {sys.executable} -S "$@"\n',
+            "another program": "#!/bin/sh\necho 1; echo hello; exit 1\n",
+        }
         path.write_text(texts.get(kind, "neither a script nor a program\n"))
         path.chmod(0o644 if kind == "not executable" else 0o755)
     shown = _refused([f"--python=torch={path}"], capsys)
     assert str(path) in shown
     assert "PyTorch" in shown
+    assert "give the path" in shown
     if kind == "no framework":
-        assert "segspec[torch]" in shown
-    elif kind != "no python":
-        assert "--python torch=" in shown
+        assert "numpy" in shown
 
 
 @pytest.mark.parametrize("argument", ["jax=/usr/bin/python3", "torch", "torch=", "=x"])
@@ -258,8 +254,8 @@ def test_a_backend_runs_in_an_environment_of_its_own(
         command = [str(alone), "-c", f"import importlib.util as u; print(u.find_spec({name!r}) is not None)"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(there), name
+    with pytest.raises(SpecError, match=r"segspec\[paddle\]"):
+        record([_task(network(SPEC), backend("paddle"))], tmp_path, python=str(alone))
     arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python=torch={alone}"]
     assert main(arguments) == 0
     assert "agree" in capsys.readouterr().out
-    monkeypatch.setenv("PATH", f"{alone.parent}{os.pathsep}{os.environ['PATH']}")
-    assert main([*arguments[:-2], "--steps=0", "--no-starts", "--python=torch=python"]) == 0
