@@ -190,10 +190,14 @@ class _Pass:
         wanted = [output for output in self.pair.outputs if self.mode == "train" or not output["training"]]
         parts = {part.path: part for part in self.scenes[0].parts}
         for index, output in enumerate(wanted):
-            part = parts[output["path"]]
-            coarse = self._coarse(part.path, "floors" if self.dtype == "float64" else "float32_floors")
-            shape = part.shapes[output["index"]]
-            yield self._one("outputs", output["name"], "", f"output {index}", shape, part.depth, coarse, right)
+            path, name = output["path"], f"output {index}"
+            coarse = self._coarse(path, "floors" if self.dtype == "float64" else "float32_floors")
+            if path:
+                shape, depth = parts[path].shapes[output["index"]], parts[path].depth
+            else:  # an input that is returned
+                given = self.left.digest(name)
+                shape, depth = given.shape if given else (), 0
+            yield self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
 
     def _node(self, check: str, part: Part, right: Reading) -> Iterator[Comparison]:
         own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")

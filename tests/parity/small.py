@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from segspec.graph.elaborate import elaborate
@@ -35,24 +35,24 @@ def plan(*sizes: Size, batch: int = 3, steps: int = 0) -> Plan:
 def reports(
     folder: Path,
     graphs: Mapping[str, Graph],
-    changes: Sequence[tuple[str, str, str, str]] = (),
+    changes: Mapping[str, tuple[str, Mapping[str, str]]] | None = None,
     *,
     plans: Mapping[str, Plan] | None = None,
 ) -> dict[str, Report]:
-    """A report of every network as it is, and of every change of one in Paddle's source.
+    """A report of every network as it is, and of every change: what becomes of which text in Paddle's source of one.
 
-    A change is its own name, the network's, and the text that becomes another one. One process a backend runs all.
+    One process a backend runs all of them.
     """
     made: list[Recording] = []
-    chosen = [(name, name, "", "") for name in graphs] + list(changes)
+    chosen: dict[str, tuple[str, Mapping[str, str]]] = {**{name: (name, {}) for name in graphs}, **(changes or {})}
     for backend in backends().values():
         tasks = []
-        for title, name, old, new in chosen:
+        for name, replacements in chosen.values():
             source = render(graphs[name], backend)
-            if old and backend.name == "paddle":
-                assert source.count(old) >= 1, f"{title}: {old!r} is not in\n{source}"
+            for old, new in replacements.items() if backend.name == "paddle" else ():
+                assert old in source, source
                 source = source.replace(old, new)
             tasks.append(Task(graphs[name], backend, (plans or {}).get(name) or plan(), source))
         found = record(tasks, folder, made)
         made = made or found
-    return {title: report(*pair) for (title, *_), pair in zip(chosen, zip(made, found, strict=True), strict=True)}
+    return {title: report(*pair) for title, pair in zip(chosen, zip(made, found, strict=True), strict=True)}
