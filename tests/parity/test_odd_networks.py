@@ -84,6 +84,12 @@ nodes:
 outputs: {a: a, b: {from: b, when: training, loss_weight: 0.0}, c: {from: c, when: training}}
 """,
 }
+SMALLEST = {
+    "one image": "nodes:\n  a: {op: conv2d, out_channels: 2, kernel_size: 1}\n  b: {op: batch_norm2d}\noutputs: [b]\n",
+    "two images": "nodes:\n  a: {op: batch_norm2d}\noutputs: [a]\n",
+    "one pixel": "nodes:\n  a: {op: conv2d, out_channels: 2, kernel_size: 3, padding: 1}\noutputs: [a]\n",
+}
+PLANS = {"one image": plan(batch=1, steps=1), "two images": plan(batch=2, steps=2), "one pixel": plan((1, 1), steps=1)}
 INFINITE = {
     "infinite outputs": "nodes:\n  a: {op: affine, scale: 400}\n  b: {op: exp}\n  c: {op: exp}\noutputs: [c]\n",
     "no numbers": """
@@ -98,12 +104,12 @@ outputs: [c]
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Report]:
-    graphs = {name: network(text) for name, text in (AGREE | INFINITE).items()}
-    plans = {name: plan(steps=2) for name in graphs}
+    graphs = {name: network(text) for name, text in (AGREE | SMALLEST | INFINITE).items()}
+    plans = {name: PLANS.get(name) or plan(steps=2) for name in graphs}
     return reports(tmp_path_factory.mktemp("odd"), graphs, plans=plans)
 
 
-@pytest.mark.parametrize("name", AGREE)
+@pytest.mark.parametrize("name", [*AGREE, *SMALLEST])
 def test_it_agrees(found: dict[str, Report], name: str) -> None:
     report = found[name]
     assert report.failures == ()
