@@ -58,7 +58,7 @@ def lines(source: str, marks: dict[str, str]) -> dict[tuple[str, str], list[int]
     return found
 
 
-def _lines_of(statement: ast.stmt) -> range:
+def _lines_of(statement: ast.stmt | ast.expr) -> range:
     """All lines of a statement; of a very long one, as a sequence of many layers is, those it begins with."""
     return range(statement.lineno, min(statement.end_lineno or 0, statement.lineno + LONGEST - 1) + 1)
 

@@ -151,7 +151,7 @@ def test_the_lines_of_a_node_are_where_it_is_made_and_where_it_is_computed() -> 
         ("Unit", "conv"): [12, 18],
         ("Unit", "bn"): [13, 18],
         ("Unit", "relu"): [18],
-        ("Unit", "pair"): [14, 19],
+        ("Unit", "pair"): [14, 19, 20, 21],
         ("Unit", "merged"): [22],
         ("Unit", "big"): [24],
         ("Unit", "out"): [26],
