@@ -116,6 +116,10 @@ def _held(layer: Any, path: str) -> Callable[[Any], Any]:
         if not layer.training:
             return x if layer.__dict__.get("mode", "upscale_in_train") == "upscale_in_train" else x * (1 - layer.p)
         shape = tuple(x.shape) if isinstance(layer, nn.Dropout) else (*x.shape[:2], 1, 1)
+        axis = layer.__dict__.get("axis")
+        if axis is not None:  # elements that differ along other axes alone are dropped together
+            kept = {axis} if isinstance(axis, int) else set(axis)
+            shape = tuple(size if index in kept else 1 for index, size in enumerate(shape))
         keep = paddle.to_tensor(mask(path, shape, layer.p).astype("float64")).astype(x.dtype)
         return x * keep / ((1 - layer.p) or 1)  # at p = 1 nothing is kept
 

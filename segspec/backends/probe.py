@@ -38,13 +38,16 @@ def instrument(source: str, marks: dict[str, str], filename: str) -> CodeType:
 
 
 def lines(source: str, marks: dict[str, str]) -> dict[tuple[str, str], list[int]]:
-    """The lines that make and that compute each node, by class and node, counted from 1."""
-    tree = ast.parse(source)
+    """The lines that make and that compute each node, by class and node, counted from 1; none of what is no Python."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return {}
     found: dict[tuple[str, str], list[int]] = {}
     for holder in _classes(tree):
-        for statement in ast.walk(holder):
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Attribute):
-                found.setdefault((holder.name, statement.targets[0].attr), []).extend(_lines_of(statement))
+        for part in ast.walk(holder):
+            if isinstance(part, ast.Assign | ast.Call) and (name := _attribute(part)):
+                found.setdefault((holder.name, name), []).extend(_lines_of(part))
     for name, forward in forwards(tree).items():
         if name in marks:
             lay(_function(marks[name]), forward)
@@ -55,7 +58,7 @@ def lines(source: str, marks: dict[str, str]) -> dict[tuple[str, str], list[int]
     return found
 
 
-def _lines_of(statement: ast.stmt) -> range:
+def _lines_of(statement: ast.stmt | ast.expr) -> range:
     """All lines of a statement; of a very long one, as a sequence of many layers is, those it begins with."""
     return range(statement.lineno, min(statement.end_lineno or 0, statement.lineno + LONGEST - 1) + 1)
 
@@ -146,6 +149,16 @@ def _function(text: str) -> ast.FunctionDef:
     assert isinstance(function, ast.FunctionDef)
     # Its annotations and docstring are its own; only the body is laid over the other.
     return function
+
+
+def _attribute(part: ast.AST) -> str:
+    """The attribute that a statement makes, by assigning or by registering it; empty if it makes none."""
+    match part:
+        case ast.Assign(targets=[ast.Attribute(attr=name)]):
+            return name
+        case ast.Call(func=ast.Attribute(attr="register_buffer"), args=[ast.Constant(value=str(name)), *_]):
+            return name
+    return ""
 
 
 def _classes(tree: ast.Module) -> list[ast.ClassDef]:

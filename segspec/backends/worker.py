@@ -255,14 +255,14 @@ class Session:
             self.starts(asked, write)
             return
         if asked["dtype"] != self.dtype:
-            self.network = None  # the old one goes before the new one comes
-            self.dtype = asked["dtype"]
-            self.network = self._built(self.dtype)
+            self.network, self.dtype = None, ""  # the old one goes before the new one comes
+            self.network = self._built(asked["dtype"])
             self.layers = dict(self.framework.layers(self.network))
             self.paths = {id(layer): path for path, layer in self.layers.items()}
             self.tensors = self.framework.state(self.network)
             if problem := misfit(self.tensors, {entry["key"]: self._weight(entry) for entry in self.state}):
                 raise ValueError(f"the weights do not fit the module: {problem}")
+            self.dtype = asked["dtype"]  # if that failed, the next pass fails for the same reason
         began = time.perf_counter()
         for entry in self.state:
             self._reset(entry)
@@ -361,6 +361,7 @@ class Session:
             weighed = [
                 (output * framework.tensor(cotangent(str(index), tuple(output.shape)), output)).sum()
                 for index, output in enumerate(outputs)
+                if self._is_real(output)
             ]
             recorder.backward(sum(weighed[1:], weighed[0]))
             for entry in self.state:
@@ -385,6 +386,7 @@ class Session:
                 ((output - framework.tensor(cotangent(f"{step} {index}", tuple(output.shape)), output)) ** 2).mean()
                 * weight
                 for index, (output, weight) in enumerate(zip(outputs, asked["loss_weights"], strict=True))
+                if self._is_real(output)
             ]
             loss = sum(losses[1:], losses[0])
             loss.backward()
@@ -408,6 +410,10 @@ class Session:
         with self.framework.gradients(gradient):
             returned = self.network(*inputs.values())
         return inputs, list(returned) if isinstance(returned, tuple | list) else [returned]
+
+    def _is_real(self, output: Any) -> bool:
+        """Whether a loss can be made of an output: not so of whole numbers, as indices are."""
+        return self.framework.array(output).dtype.kind == "f"
 
     def _record(self, title: str, write: Writing, kind: str) -> None:
         for entry in self.state:
@@ -434,6 +440,8 @@ class Session:
 
         watch = self.framework.watch
         elements = [each for layer in self.layers.values() for each in self.framework.elements(layer)]
+        # A sequence in a sequence returns what its own last element does.
+        elements = [each for each in elements if not list(self.framework.elements(each))]
         ends = [watch(each, _nothing, element(self.paths[id(each)])) for each in elements]
         for path in self.statistics if train else ():
             ends.append(watch(self.layers[path], statistic(path, "before"), statistic(path, "after")))
@@ -509,7 +517,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
         session: Session | None = None
         try:
             session = Session(framework, module, _import(folder / module["source"], module["marks"]))
-        except Exception:
+        except (Exception, SystemExit):
             results[""] = {"failure": traceback.format_exc(limit=-6)}
         for asked in module["passes"]:
             if session is None:
@@ -520,7 +528,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
             try:
                 session.run(asked, write)
                 results[asked["id"]] = {"index": write.index}
-            except Exception:
+            except (Exception, SystemExit):
                 results[asked["id"]] = {"failure": traceback.format_exc(limit=-6)}
             # What the framework took, without what keeping arrays did.
             results[asked["id"]]["seconds"] = time.perf_counter() - began - write.seconds

@@ -10,9 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from segspec.backends.arrays import Digest, Reading
+from segspec.backends.arrays import Digest, Reading, norm
 from segspec.parity.recording import MODES, OPTIMIZERS, Recording, name_of
 from segspec.parity.scene import Part, Relation, Scene
 from segspec.parity.sizes import LIMIT
@@ -60,10 +58,10 @@ def compare(first: Recording, second: Recording) -> list[Comparison]:
 
 def apart(one: Digest, other: Digest, scale: float = 0.0) -> float:
     """The relative L2 error: ‖a − b‖ / ‖a‖, or / ``scale`` if that is larger; infinite where either is not finite."""
-    norm, distance = max(one.norm, scale), float(np.linalg.norm(one.values - other.values))
-    if not (math.isfinite(distance) and math.isfinite(norm) and math.isfinite(other.norm)):
+    if not (math.isfinite(one.norm) and math.isfinite(other.norm)):
         return math.inf
-    return distance / norm if norm else (0.0 if distance == 0 else math.inf)
+    length, distance = max(one.norm, scale), norm(one.values - other.values)
+    return distance / length if length else (0.0 if distance == 0 else math.inf)
 
 
 class _Pair:
@@ -146,7 +144,7 @@ def _expected(
     canonical = (value.values - one.of_before * before.values) / one.of_value
     expected = other.of_value * canonical + other.of_before * own_before.values
     reasons = "; ".join(held.reason for held in (one, other) if held.reason)
-    made = Digest(value.shape, float(np.linalg.norm(expected)), expected)
+    made = Digest(value.shape, norm(expected), expected)
     return made, f"by its relation: {reasons}" if reasons else ""
 
 
@@ -192,10 +190,14 @@ class _Pass:
         wanted = [output for output in self.pair.outputs if self.mode == "train" or not output["training"]]
         parts = {part.path: part for part in self.scenes[0].parts}
         for index, output in enumerate(wanted):
-            part = parts[output["path"]]
-            coarse = self._coarse(part.path, "floors" if self.dtype == "float64" else "float32_floors")
-            shape = part.shapes[output["index"]]
-            yield self._one("outputs", output["name"], "", f"output {index}", shape, part.depth, coarse, right)
+            path, name = output["path"], f"output {index}"
+            coarse = self._coarse(path, "floors" if self.dtype == "float64" else "float32_floors")
+            if path:
+                shape, depth = parts[path].shapes[output["index"]], parts[path].depth
+            else:  # an input that is returned
+                given = self.left.digest(name)
+                shape, depth = given.shape if given else (), 0
+            yield self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
 
     def _node(self, check: str, part: Part, right: Reading) -> Iterator[Comparison]:
         own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")

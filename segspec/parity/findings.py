@@ -60,14 +60,15 @@ def first_difference(
 
 
 def faults(
-    comparisons: Iterable[Comparison],
+    comparisons: Sequence[Comparison],
     parts: Mapping[str, Sequence[Part]],
     lines: Mapping[str, Mapping[str, Sequence[tuple[int, str]]]],
 ) -> list[Finding]:
     """Every node that differs when it is judged by itself, in the graph's order: all the faults there are.
 
     A block differs where a node inside it does, and what flows back to a node where one that reads it does: then
-    these others are the fault. Nodes that the same lines of the same class compute are one.
+    these others are the fault. Nodes that the same lines of the same class compute are one. Where each is right by
+    itself, what shows end to end alone is listed: an input's gradient, or what an optimiser treats otherwise.
     """
     alone = {"replay", "gradient replay", "statistics"}
     held = [item for item in comparisons if item.check in alone and item.dtype == "float64"]
@@ -77,17 +78,33 @@ def faults(
     for item, part in wrong:
         path = part.path if part else item.subject
         steps = parts.get(f"{item.size} {item.mode}", ())
-        if any(other.startswith(f"{path}.") for other in forward):
+        # What a block is given is not its contents' doing.
+        if "(" not in item.subject and any(other.startswith(f"{path}.") for other in forward):
             continue
         if item.check == "gradient replay" and part and forward & {path, *_readers(part, steps)}:
             continue
         found.setdefault(path, _finding(item, held, parts, lines))
+    for item in () if found else _elsewhere(comparisons):
+        finding = _finding(item, comparisons, parts, lines)
+        found.setdefault(finding.path, finding)
     order = {part.path: index for steps in parts.values() for index, part in enumerate(steps)}
     places = {part.path: (part.module, part.node) for steps in parts.values() for part in steps}
     groups: dict[object, list[Finding]] = {}
     for finding in sorted(found.values(), key=lambda finding: order.get(finding.path, len(order))):
         groups.setdefault(places.get(finding.path, finding.path), []).append(finding)
     return [replace(held[0], again=tuple(other.path for other in held[1:])) for held in groups.values()]
+
+
+def _elsewhere(comparisons: Iterable[Comparison]) -> list[Comparison]:
+    """What differs in the first pass that shows gradients, statistics or steps that differ; of steps, in the first."""
+    wrong = [
+        item
+        for check in ("gradients", "statistics", "sgd", "adam")
+        for item in comparisons
+        if item.check == check and item.gates and not item.ok
+    ]
+    first = [(item.check, *_pass(item), item.subject.partition(" after ")[2]) for item in wrong]
+    return [item for item, key in zip(wrong, first, strict=True) if key == first[0]]
 
 
 def _readers(part: Part, steps: Sequence[Part]) -> set[str]:

@@ -121,7 +121,9 @@ class _Walker:
 
 
 def path_of(module: Module, tensor: Tensor, prefix: str = "") -> str:
-    """The path of the step that computes what a tensor of a module is: in a sequence, that of its element."""
+    """The path of the step that computes a tensor of a module: in a sequence, its element's; empty for an input."""
+    if any(item.name == tensor.node for item in module.inputs):
+        return ""
     call = module.node(tensor.node).call
     held = call.call if isinstance(call, ApplyCall) else call
     if isinstance(held, SequenceCall):

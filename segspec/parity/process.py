@@ -71,7 +71,7 @@ def execute(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.json").write_text(json.dumps({"modules": waiting}), encoding="utf-8")
         began = time.perf_counter()
-        stopped = _watch(backend, folder, python, timeout, tell or quiet, outcome, titles)
+        ended = _watch(backend, folder, python, timeout, tell or quiet, outcome, titles)
         outcome.seconds += time.perf_counter() - began
         left = []
         for module in waiting:
@@ -82,7 +82,7 @@ def execute(
                 left.append(module)
         if left:
             # It ended in the first of them.
-            outcome.modules[left[0]["name"]] = {"": {"failure": stopped or "the process ended without a result"}}
+            outcome.modules[left[0]["name"]] = {"": {"failure": ended}}
         waiting = left[1:]
     return outcome
 
@@ -100,7 +100,7 @@ def _watch(
     outcome: Outcome,
     titles: Mapping[str, str],
 ) -> str:
-    """Run the job; what stopped the process, empty if nothing did."""
+    """Run the job; how its process ended."""
     command = [python or sys.executable, "-W", "ignore", str(BACKENDS / f"on_{backend.name}.py"), str(folder)]
     with tempfile.TemporaryFile() as errors:
         try:
@@ -118,7 +118,7 @@ def _watch(
                 f"{backend.title} cannot be run by {python or sys.executable}: {error.strerror}",
                 remedy=f"give the path of an interpreter: --python {backend.name}=/path/to/python",
             ) from None
-        doing = "importing the framework"
+        doing = starting = "importing the framework"
         late = False
         try:
             for event in _events(process, timeout):
@@ -127,24 +127,40 @@ def _watch(
                     break
                 if "version" in event:
                     outcome.environment = {name: str(value) for name, value in event.items()}
+                    doing = ""
                 elif "run" in event:
                     doing = event["run"] or "building the network"
                     name = event["module"]
                     tell(Doing(backend.title, titles[name], event["run"], list(titles).index(name), len(titles)))
+            if not late:
+                _wait(process)
         finally:
-            if process.poll() is None and not _ended(process):
-                _kill(process)
+            _kill(process)
             process.stdout.close()  # type: ignore[union-attr]
         if late:
             return f"it was stopped after {timeout:g} seconds in: {doing}"
-        if process.returncode == MISSING:
-            raise SpecError(missing(backend, python))
+        errors.seek(0, os.SEEK_END)
+        errors.seek(max(errors.tell() - 2_000, 0))
+        said = errors.read().decode("utf-8", "replace").strip()
         if process.returncode < 0:
             name = signal.Signals(-process.returncode).name
             return f"the process was ended by {name} in: {doing}"
-        errors.seek(0, os.SEEK_END)
-        errors.seek(max(errors.tell() - 2_000, 0))
-        return errors.read().decode("utf-8", "replace") if process.returncode else ""
+        if doing == starting:
+            _refuse(backend, python, process.returncode, said)
+        return f"the process ended with exit status {process.returncode} in: {doing}\n{said}".strip()
+
+
+def _refuse(backend: Backend, python: str, status: int, said: str) -> None:
+    """Raise :class:`SpecError` for an interpreter that got no further than its imports."""
+    if status == MISSING:
+        raise SpecError(missing(backend, python))
+    if python:
+        why = said.splitlines()[-1] if said else f"it ended with exit status {status}"
+        raise fail(
+            "interpreter",
+            f"{backend.title} cannot be run by {python}: {why}",
+            remedy=f"give the path of a Python that has {backend.title} and NumPy",
+        )
 
 
 def require(backends: Sequence[Backend]) -> None:
@@ -183,20 +199,20 @@ def _events(process: subprocess.Popen[bytes], timeout: float) -> Any:
                 return
             *lines, rest = (rest + part).split(b"\n")
             for line in lines:
-                yield json.loads(line)
+                with contextlib.suppress(ValueError):  # another program than Python may say anything
+                    event = json.loads(line)
+                    if isinstance(event, dict):
+                        yield event
 
 
-def _ended(process: subprocess.Popen[bytes]) -> bool:
-    """Whether a process that closed its events ends by itself."""
-    try:
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Let a process that closed its events end by itself, for a while."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(10)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process and all that it started."""
+    """End a process, if it has not ended, and all that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,0 +1,261 @@
+"""A backend's process may crash, hang or print what it likes: that is a result, and the others have theirs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from small import network
+
+from segspec.cli import main
+from segspec.errors import SpecError
+from segspec.graph.model import Graph
+from segspec.parity.recording import Plan, Recording, Task, record
+from segspec.render import Backend, render
+from segspec.render.backend import backend
+
+FRAMEWORKS = [pytest.param(name, marks=getattr(pytest.mark, name)) for name in ("torch", "paddle")]
+PLAN = Plan(((8, 8),), 2, 0, (8, 8), dtypes=("float64",))
+SPEC = "nodes:\n  conv: {op: conv2d, out_channels: 2, kernel_size: 1}\noutputs: [conv]\n"
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return network(SPEC)
+
+
+def _task(graph: Graph, held: Backend, statement: str = "", *, head: str = "") -> Task:
+    """The module with a statement before its ``forward``'s own, and one at its head."""
+    source = render(graph, held)
+    first = "        return self.conv(x)"
+    assert source.count(first) == 1
+    lines = "".join(f"        {line}\n" for line in statement.splitlines())
+    return Task(graph, held, PLAN, f"{source.replace(first, lines + first)}\n{head}\n")
+
+
+def _fine(recording: Recording) -> bool:
+    return recording.failures() == {} and recording.arrays("8x8 train float64") is not None
+
+
+ENDS = {
+    "SIGSEGV": "import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)",
+    "exit status 3": "import os\nos._exit(3)",
+    "exit status 0": "import os\nos._exit(0)",
+    "last words": "import os, sys\nsys.stderr.write('last words')\nsys.stderr.flush()\nos._exit(1)",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "ends"),
+    [
+        pytest.param("torch", list(ENDS), marks=pytest.mark.torch),
+        pytest.param("paddle", ["SIGSEGV", "exit status 3"], marks=pytest.mark.paddle),
+    ],
+)
+def test_a_crash_ends_its_own_module_alone(graph: Graph, tmp_path: Path, name: str, ends: list[str]) -> None:
+    """Every way to end, in one job: before each and behind it a module that has its results."""
+    held = backend(name)
+    tasks = [_task(graph, held)]
+    for end in ends:
+        tasks += [_task(graph, held, ENDS[end]), _task(graph, held)]
+    found = record(tasks, tmp_path)
+    assert [_fine(item) for item in found] == [True, *[False, True] * len(ends)]
+    for said, item in zip(ends, found[1::2], strict=True):
+        ((where, why),) = item.failures().items()
+        assert where == ""
+        assert said in why
+        assert "in: calibrate" in why
+        assert item.scenes, "what is known without running is still there"
+
+
+def _alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+@pytest.mark.torch
+def test_what_takes_too_long_is_stopped_with_all_that_it_started(graph: Graph, tmp_path: Path) -> None:
+    held, note = backend("torch"), tmp_path / "child"
+    hangs = (
+        "import subprocess, time\n"
+        "held = subprocess.Popen(['sleep', '600'])\n"
+        f"open({str(note)!r}, 'w').write(str(held.pid))\n"
+        "time.sleep(600)"
+    )
+    began = time.monotonic()
+    # Importing the framework counts as a pass too, on a machine that does something else besides.
+    before, stopped, after = record(
+        [_task(graph, held), _task(graph, held, hangs), _task(graph, held)], tmp_path / "job", timeout=30
+    )
+    assert time.monotonic() - began < 150
+    assert "30 seconds" in stopped.failures()[""]
+    assert "calibrate" in stopped.failures()[""]
+    assert _fine(before)
+    assert _fine(after)
+    child = int(note.read_text())
+    for _ in range(50):
+        if not _alive(child):
+            break
+        time.sleep(0.1)
+    assert not _alive(child)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_what_is_printed_is_no_event_and_fills_no_pipe(graph: Graph, tmp_path: Path, name: str) -> None:
+    prints = (
+        "import os, sys\n"
+        "for stream in (sys.stdout, sys.stderr):\n"
+        '    stream.write(\'{"module": "m0"}\\n\' * 20_000)\n'
+        "    stream.flush()\n"
+        "os.write(1, b'x' * 300_000)\n"
+        "os.write(2, b'\\xff\\n' * 300_000)\n"
+        "os.system('echo {}')"
+    )
+    noisy, quiet = record([_task(graph, backend(name), prints), _task(graph, backend(name))], tmp_path)
+    assert _fine(noisy)
+    assert _fine(quiet)
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_an_exception_ends_its_own_pass_alone(graph: Graph, tmp_path: Path, name: str) -> None:
+    held = backend(name)
+    one_mode, at_import, on_exit = record(
+        [
+            _task(graph, held, "if self.training: raise ZeroDivisionError('only in training')"),
+            _task(graph, held, head="raise RuntimeError('no module')"),
+            _task(graph, held, "import sys\nif self.training: sys.exit('leaves')"),
+        ],
+        tmp_path,
+    )
+    assert set(one_mode.failures()) == {"8x8 train float64"}
+    assert "only in training" in one_mode.failures()["8x8 train float64"]
+    assert "module.py" in one_mode.failures()["8x8 train float64"], "a traceback that leads to the line"
+    assert one_mode.arrays("8x8 eval float64") is not None
+    assert set(at_import.failures()) == {""}
+    assert "no module" in at_import.failures()[""]
+    assert set(on_exit.failures()) == {"8x8 train float64"}
+    assert "leaves" in on_exit.failures()["8x8 train float64"]
+    assert on_exit.arrays("8x8 eval float64") is not None
+
+
+@pytest.mark.torch
+def test_a_source_that_is_no_python_is_a_failure_with_its_line(graph: Graph, tmp_path: Path) -> None:
+    """Also where it is held to the marks, before any process runs."""
+    (found,) = record([Task(graph, backend("torch"), PLAN, "class Example:\n    def forward(self:\n")], tmp_path)
+    assert "SyntaxError" in found.failures()[""]
+    assert "line 2" in found.failures()[""]
+
+
+# --- interpreters ------------------------------------------------------------------------------------
+
+
+def _refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["verify", "unet", "--set=width=4", "--size=32x32", "--steps=0", "--no-starts", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "Traceback" not in shown.err
+    return shown.err
+
+
+@pytest.mark.torch
+@pytest.mark.paddle
+@pytest.mark.parametrize(
+    "kind", ["absent", "a folder", "not executable", "no program", "no framework", "another program"]
+)
+def test_an_interpreter_that_cannot_be_used_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    path = tmp_path / "python"
+    if kind == "a folder":
+        path.mkdir()
+    elif kind != "absent":
+        # -S: without any site-packages, so without a framework and NumPy.
+        texts = {
+            "no framework": f'#!/bin/sh\nexec {sys.executable} -S "$@"\n',
+            "another program": "#!/bin/sh\necho 1; echo hello; exit 1\n",
+        }
+        path.write_text(texts.get(kind, "neither a script nor a program\n"))
+        path.chmod(0o644 if kind == "not executable" else 0o755)
+    shown = _refused([f"--python=torch={path}"], capsys)
+    assert str(path) in shown
+    assert "PyTorch" in shown
+    assert "give the path" in shown
+    if kind == "no framework":
+        assert "numpy" in shown
+
+
+@pytest.mark.parametrize("argument", ["jax=/usr/bin/python3", "torch", "torch=", "=x"])
+def test_an_interpreter_of_nobody_is_refused(capsys: pytest.CaptureFixture[str], argument: str) -> None:
+    assert main(["verify", "unet", f"--python={argument}"]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def _needed(name: str) -> Iterator[metadata.Distribution]:
+    """A distribution and what it needs, as far as it is installed."""
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        wanted = waiting.pop().lower()
+        if wanted in seen:
+            continue
+        seen.add(wanted)
+        try:
+            held = metadata.distribution(wanted)
+        except metadata.PackageNotFoundError:
+            continue
+        yield held
+        for requirement in held.requires or ():
+            if "extra ==" not in requirement:
+                waiting.append(
+                    requirement.replace("(", " ")
+                    .split(";")[0]
+                    .split("[")[0]
+                    .split("<")[0]
+                    .split(">")[0]
+                    .split("=")[0]
+                    .split("!")[0]
+                    .split("~")[0]
+                    .strip()
+                )
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has PyTorch and what that needs, and neither segspec nor PaddlePaddle."""
+    folder = tmp_path_factory.mktemp("environment")
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
+    subprocess.run(command, check=True, capture_output=True)
+    packages = next((folder / "venv").glob("lib/python*/site-packages"))
+    for name in ("torch", "numpy"):
+        for held in _needed(name):
+            for top in {file.parts[0] for file in held.files or () if ".." not in file.parts}:
+                source, target = Path(str(held.locate_file(top))), packages / top
+                if source.exists() and not target.exists() and top != "__pycache__":
+                    target.symlink_to(source)
+    return folder / "venv" / "bin" / "python"
+
+
+@pytest.mark.torch
+@pytest.mark.paddle
+def test_a_backend_runs_in_an_environment_of_its_own(
+    alone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(tmp_path)
+    for name, there in (("torch", True), ("numpy", True), ("paddle", False), ("segspec", False)):
+        command = [str(alone), "-c", f"import importlib.util as u; print(u.find_spec({name!r}) is not None)"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == str(there), name
+    with pytest.raises(SpecError, match=r"segspec\[paddle\]"):
+        record([_task(network(SPEC), backend("paddle"))], tmp_path, python=str(alone))
+    arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python=torch={alone}"]
+    assert main(arguments) == 0
+    assert "agree" in capsys.readouterr().out
