@@ -22,7 +22,7 @@ from segspec.weights import portable
 from segspec.weights.pickles import Refused
 from segspec.weights.tensors import DTYPES, Tensor
 
-VERSION = 1
+VERSION = 2
 
 
 def save(recording: Recording, path: Path) -> None:
