@@ -317,7 +317,7 @@ class Session:
                 axes = tuple(axis for axis in range(values.ndim) if axis != 1)
                 mean, var = _coarse(values.mean(axes)), _coarse(values.var(axes))
                 # A channel that hardly varies would show the rounding of the normalisation's epsilon alone.
-                var = np.maximum(var, var.mean() / 8 or 1.0)
+                var = np.maximum(var, max(var.mean() / 8, 0.25))
                 for name, attribute in names.items():
                     spread = drawn[name].astype("float64")
                     found = mean + np.sqrt(var) * spread if name.endswith("mean") else var * spread

@@ -418,11 +418,12 @@ class _Pass:
         """What they declare of all nodes above one, itself included."""
         found = {above: self._floor(above, kind) for above in self.above.get(path, ())}
         held = {above: coarse for above, coarse in found.items() if coarse[0] > LIMIT}
+        small = min(sum(limit for limit, _ in found.values() if limit <= LIMIT), LIMIT)
         if not held:
-            return 0.0, ""
+            return small, ""
         first = next(iter(sorted(held)))
         more = f" and {len(held) - 1} more" if len(held) > 1 else ""
-        return sum(limit for limit, _ in held.values()), f"floor: {first}{more}: {held[first][1]}"
+        return sum(limit for limit, _ in held.values()) + small, f"floor: {first}{more}: {held[first][1]}"
 
     def _made(
         self,
