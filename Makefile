@@ -8,6 +8,7 @@
 #   make readme     write README's tables of architectures anew
 #   make bench      measure how long generating and checking the zoo takes, and converting weights
 #   make fuzz       random specs in both frameworks: N=5000 of them, from SEED=1 on
+#   make mutants    break generated code in every way of many kinds, and see verify catch it (ten minutes and more)
 #   make golden     let the tests write anew what they compare with
 #
 # make PYTHON=… chooses the interpreter. pip's own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, …
@@ -30,7 +31,7 @@ QUICK := .venv-quick/bin
 FULL_READY := .venv/.ready
 QUICK_READY := .venv-quick/.ready
 
-.PHONY: demo test quick lint generated readme bench fuzz golden
+.PHONY: demo test quick lint generated readme bench fuzz mutants golden
 
 demo: $(FULL_READY)
 	$(BIN)/segspec generate $(NETWORKS)
@@ -67,6 +68,8 @@ N ?= 1000
 SEED ?= 1
 fuzz: $(FULL_READY)
 	$(BIN)/python tests/fuzz/fuzz.py $(N) --seed $(SEED)
+mutants: $(FULL_READY)
+	$(BIN)/python bench/mutants.py --all --jobs $(JOBS)
 
 golden: $(FULL_READY)
 	$(BIN)/pytest --update

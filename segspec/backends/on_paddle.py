@@ -22,6 +22,9 @@ class Paddle:
 
     version = str(paddle.version.full_version)
 
+    def __init__(self) -> None:
+        self.kept: dict[int, np.ndarray] = {}
+
     def build(self, network: type, dtype: str) -> Any:
         paddle.set_default_dtype(dtype)  # type: ignore[arg-type]  # its type is a list of literals
         made = network()
@@ -81,12 +84,19 @@ class Paddle:
         return tensor + (self.tensor(array, tensor) - tensor).detach()
 
     def keep_gradient(self, tensor: Any) -> bool:
+        def keep(found: Any) -> None:
+            if found is not None:
+                self.kept[id(tensor)] = found.numpy()
+
+        # What retain_grads keeps may share its memory with the gradient of what the tensor was reshaped from, and
+        # then that one's sums go into it.
         if not tensor.stop_gradient:
-            tensor.retain_grads()
+            tensor.register_hook(keep)
         return not tensor.stop_gradient
 
     def gradient(self, tensor: Any) -> np.ndarray | None:
-        return None if tensor.grad is None else tensor.grad.numpy()
+        kept = self.kept.pop(id(tensor), None)
+        return kept if kept is not None or tensor.grad is None else tensor.grad.numpy()
 
     def mode(self, network: Any, *, train: bool) -> None:
         network.train() if train else network.eval()

@@ -80,7 +80,14 @@ def lay(marked: ast.AST, own: ast.AST) -> ast.AST:
         inner = lay(fitting.args[1], own)
         arguments: list[ast.AST] = [ast.Name(PLACE, ast.Load()), ast.Constant(_named(fitting)), inner]
         return ast.copy_location(ast.Call(ast.Name(NODE, ast.Load()), arguments, []), own)  # type: ignore[arg-type]
-    if type(marked) is not type(own) or _head(marked) != _head(own):
+    if type(marked) is not type(own):
+        return own
+    if _head(marked) != _head(own):
+        # Something else is called, perhaps on the same.
+        if isinstance(marked, ast.Call) and isinstance(own, ast.Call) and len(marked.args) == len(own.args):
+            for index, (theirs, ours) in enumerate(zip(marked.args, own.args, strict=True)):
+                if _is_mark(theirs) and _fits(_fitting(theirs, ours), ours):
+                    own.args[index] = lay(theirs, ours)  # type: ignore[call-overload]
         return own
     for name, value in ast.iter_fields(marked):
         held = getattr(own, name)
@@ -114,11 +121,16 @@ def _fitting(marked: ast.AST, own: ast.AST) -> ast.Call:
     held: ast.AST = marked
     while _is_mark(held):
         assert isinstance(held, ast.Call)
-        inside = held.args[1]
-        if type(inside) is type(own) and _head(inside) == _head(own):
+        if _fits(held, own):
             return held
+        inside = held.args[1]
         held = next((part for part in ast.iter_child_nodes(inside) if _is_mark(part)), inside)
     return marked
+
+
+def _fits(mark: ast.Call, own: ast.AST) -> bool:
+    """Whether an expression begins as the one in a mark does."""
+    return type(mark.args[1]) is type(own) and _head(mark.args[1]) == _head(own)
 
 
 def _head(part: ast.AST) -> str:

@@ -66,22 +66,32 @@ def faults(
 ) -> list[Finding]:
     """Every node that differs when it is judged by itself, in the graph's order: all the faults there are.
 
-    A block differs where a node inside it does, and what flows back to a node where one that reads it does: then
-    these others are the fault. Nodes that the same lines of the same class compute are one. Where each is right by
-    itself, what shows end to end alone is listed: an input's gradient, or what an optimiser treats otherwise.
+    A block differs where a node inside it does, and what flows back to a node where one that reads it does, or one
+    that reads it by mistake: then these others are the fault. So is an output where all nodes of the pass agree and it
+    does not. Nodes that the same lines of the same class compute are one. Where each is right by itself, what shows
+    end to end alone is listed: an input's gradient, or what an optimiser treats otherwise.
     """
+    comparisons = list(comparisons)
     alone = {"replay", "gradient replay", "statistics"}
     held = [item for item in comparisons if item.check in alone and item.dtype == "float64"]
     wrong = [(item, _part(item, parts)) for item in held if not item.ok]
     forward = {part.path if part else item.subject for item, part in wrong if item.check != "gradient replay"}
     found: dict[str, Finding] = {}
+    inexact = {_pass(item) for item in comparisons if item.check in ("nodes", "replay") and not item.ok}
+    swapped = [item for item in comparisons if item.check == "outputs" and item.dtype == "float64" and not item.ok]
+    for item in swapped:
+        if _pass(item) not in inexact:
+            path = f"output {item.subject}"
+            found.setdefault(path, Finding(path, item.what, item, verdict(item), (), ()))
+            forward.add("")
     for item, part in wrong:
         path = part.path if part else item.subject
         steps = parts.get(f"{item.size} {item.mode}", ())
         # What a block is given is not its contents' doing.
         if "(" not in item.subject and any(other.startswith(f"{path}.") for other in forward):
             continue
-        if item.check == "gradient replay" and part and forward & {path, *_readers(part, steps)}:
+        reading = {path, *_readers(part, steps)} if item.check == "gradient replay" and part else set()
+        if reading and (forward & reading or any(_within_reach(path, other, steps) for other in forward)):
             continue
         found.setdefault(path, _finding(item, held, parts, lines))
     for item in () if found else _elsewhere(comparisons):
@@ -111,6 +121,34 @@ def _readers(part: Part, steps: Sequence[Part]) -> set[str]:
     """What reads a node, also through the blocks that return it."""
     returned = {part.path, *(other.path for other in steps if part.path.startswith(f"{other.path}."))}
     return {other.path for other in steps if returned & set(other.sources)}
+
+
+def _within_reach(path: str, reader: str, steps: Sequence[Part]) -> bool:
+    """Whether the class of one node could read by mistake what another returns: its block's own nodes and arguments."""
+    blocks = {part.path: part for part in steps if part.arguments}
+    holder = _holder(reader, blocks)
+    known = blocks[holder].sources if holder else ()
+    return any(each in known or _holder(each, blocks) == holder for each in _returned(path, blocks, steps))
+
+
+def _returned(path: str, blocks: Mapping[str, Part], steps: Sequence[Part]) -> list[str]:
+    """A node and the blocks that return it: of those with one output, their last node."""
+    found = [path]
+    while holder := _holder(found[-1], blocks):
+        last = [part.path for part in steps if part.path.startswith(f"{holder}.")][-1]
+        if last != found[-1] and len(blocks[holder].shapes) == 1:
+            break
+        found.append(holder)
+    return found
+
+
+def _holder(path: str, blocks: Mapping[str, Part]) -> str:
+    """The block in which a node stands; empty for the network itself."""
+    while path:
+        path = path.rpartition(".")[0]
+        if path in blocks:
+            return path
+    return ""
 
 
 def _pass(item: Comparison) -> tuple[str, str, str]:

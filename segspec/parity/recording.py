@@ -142,11 +142,18 @@ def record(
     beside = folder / name
     others: Sequence[Recording | None] = given or [None] * len(tasks)
     modules = []
+    seen: dict[tuple[int, int, Plan], dict[str, Scene]] = {}  # tasks may differ in their source alone
     for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
         own = beside / f"m{index}"
-        modules.append(module(task.graph, task.backend, own, list(_asked(task, own, other)), task.source, task.weights))
+        key = id(task.graph), id(task.backend), task.plan
+        seen[key] = seen.get(key) or scenes(task.graph, task.backend, task.plan)
+        asked = list(_asked(task, seen[key], own, other))
+        modules.append(module(task.graph, task.backend, own, asked, task.source, task.weights))
     outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
-    return [_collected(task, beside / f"m{index}", outcome) for index, task in enumerate(tasks)]
+    return [
+        _collected(task, seen[id(task.graph), id(task.backend), task.plan], beside / f"m{index}", outcome)
+        for index, task in enumerate(tasks)
+    ]
 
 
 def module(
@@ -197,9 +204,9 @@ def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
     }
 
 
-def _asked(task: Task, folder: Path, given: Recording | None) -> Iterator[dict[str, Any]]:
+def _asked(task: Task, own: Mapping[str, Scene], folder: Path, given: Recording | None) -> Iterator[dict[str, Any]]:
     """The passes in the order in which they run: all float64 first, so that a network of each dtype is built once."""
-    graph, plan, own = task.graph, task.plan, scenes(task.graph, task.backend, task.plan)
+    graph, plan = task.graph, task.plan
     if plan.starts and entries(graph):
         yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
@@ -278,9 +285,9 @@ def _inputs(graph: Graph, size: Size, batch: int, folder: Path, step: int | None
     return arrays_in(folder / f"inputs-{size[0]}x{size[1]}{suffix.replace(' ', '-')}.bin", drawn)
 
 
-def _collected(task: Task, folder: Path, outcome: Outcome) -> Recording:
+def _collected(task: Task, own: dict[str, Scene], folder: Path, outcome: Outcome) -> Recording:
     """The recording of one module that a process has run."""
-    made = Recording(about(task), task.plan, scenes(task.graph, task.backend, task.plan))
+    made = Recording(about(task), task.plan, own)
     made.environment = outcome.environment
     for name, result in outcome.modules[folder.name].items():
         made.times[name] = result.get("seconds", 0.0)
