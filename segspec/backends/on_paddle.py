@@ -99,6 +99,7 @@ class Paddle:
         return kept if kept is not None or tensor.grad is None else tensor.grad.numpy()
 
     def mode(self, network: Any, *, train: bool) -> None:
+        self.kept.clear()
         network.train() if train else network.eval()
 
     def parameters(self, network: Any) -> dict[str, Any]:

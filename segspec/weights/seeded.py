@@ -27,12 +27,6 @@ Where dilation is larger than the map, one tap of a depthwise convolution is lef
 without variance, and of that channel's normalisation nothing but the rounding of ε.
 """
 
-PEAK = 8
-"""How much larger a normalisation's first channel is in eval mode: it goes beyond 6, where ReLU6 ends.
-
-Not in train mode, where gradients of what is so uneven would amplify rounding.
-"""
-
 
 def weight(entry: Entry) -> np.ndarray:
     """The values of one parameter or statistic, in its canonical layout."""
@@ -45,7 +39,6 @@ def weight(entry: Entry) -> np.ndarray:
         values *= gain * math.sqrt(2 / fan_in)
     elif entry.slot == "running_var":
         values = draw.uniform(0.5, 1.5, entry.shape) * gain**2
-        values[0] /= PEAK**2
     elif entry.slot == "running_mean":
         values = draw.standard_normal(entry.shape) * (0.2 * gain)
     elif entry.slot == "weight":
