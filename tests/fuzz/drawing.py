@@ -301,7 +301,7 @@ class Drawing:
 
     def called(self, scope: Scope, name: str, read: list[str], given: Written) -> bool:
         written = {"block": name, "from": read if len(read) > 1 else read[0], **given}
-        if self.chance(10):
+        if len(read) == 1 and self.chance(10):
             written["repeat"] = self.one((2, 1, 3))
         return self.offer(scope, {self.fresh("n"): written})
 
