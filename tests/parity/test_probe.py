@@ -165,7 +165,7 @@ CHANGES = {
     "an activation removed": ("relu(self.bn(self.conv(x)))", "self.bn(self.conv(x))", "conv bn pair merged out"),
     "an inner layer removed": ("relu(self.bn(self.conv(x)))", "relu(self.conv(x))", "conv relu pair merged out"),
     "the innermost removed": ("self.bn(self.conv(x))", "self.bn(x)", "conv bn relu pair merged out"),
-    "a function replaced": ("relu(self.bn(", "abs(self.bn(", "relu pair merged out"),
+    "a function replaced": ("relu(self.bn(", "abs(self.bn(", "conv bn relu pair merged out"),
     "an argument added": ("self.conv(x)", "self.conv(x + 1)", "conv bn relu pair merged out"),
     "an operator replaced": ("left + right + skip", "left - right + skip", "conv bn relu pair merged out"),
     "another expression": ("left + right + skip", "sum([left, right, skip])", "conv bn relu pair merged out"),
