@@ -68,7 +68,7 @@ def test_json_of_what_agrees(capsys):
         assert row["backends"] == ["torch", "paddle"]
         assert row["ok"] is (row["error"] <= row["limit"] or not row["gates"])
         if row["dtype"] == "float64" and row["check"] in ("outputs", "nodes", "replay"):
-            assert row["limit"] <= 1e-10
+            assert row["limit"] <= 1e-9  # a normalisation of few values has a floor of 1e-10
     assert {row["check"] for row in report["results"] if not row["check"].startswith("start")} == {
         *("outputs", "nodes", "replay", "statistics", "gradients", "gradient replay", "sgd", "adam")
     }
@@ -112,7 +112,7 @@ def test_outputs_of_training_are_verified_in_training(capsys):
     outputs = [row for row in results if row["check"] == "outputs"]
     assert {row["mode"] for row in outputs if row["subject"] == "aux"} == {"train"}
     assert {row["mode"] for row in outputs if row["subject"] == "logits"} == {"eval", "train"}
-    assert all(row["limit"] <= 1e-10 for row in outputs if row["dtype"] == "float64")
+    assert all(row["limit"] <= 1e-9 for row in outputs if row["dtype"] == "float64")
 
 
 @pytest.mark.parametrize(
