@@ -349,9 +349,7 @@ def test_the_fault_is_named(graphs, reports, fault):
     if found.failures:
         assert found.failures[0][0] == backends()[fault.backend].title
         return
-    # The relation of a statistic is that of the inferred number of values: wrong shapes of PyTorch's make it wrong too.
-    statistics = set() if "batch_norm" in fault.op else {"statistics"}
-    assert {finding.what for finding in found.faults if finding.comparison.check not in statistics} == {fault.op}
+    assert {finding.what for finding in found.faults} == {fault.op}
     if found.first:
         assert found.first.what == fault.op
 
