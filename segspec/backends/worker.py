@@ -16,7 +16,7 @@ import platform
 import sys
 import time
 import traceback
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -205,7 +205,7 @@ class Recorder:
 
     def _fits(self, tensor: Any, name: str) -> bool:
         """Whether the other backend has an array of this name, and of a tensor's shape."""
-        return self.given is not None and name in self.given and self.given[name].shape == tuple(tensor.shape)
+        return self.given is not None and name in self.given and self.given.shape(name) == tuple(tensor.shape)
 
     def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
         """Record a layer's statistics before or after one of its calls; in a replay they start as the other's."""
@@ -239,7 +239,8 @@ class Session:
         self.framework = framework
         self.network_class = network
         self.state: list[dict[str, Any]] = module["state"]
-        self.weights: dict[str, np.ndarray] = dict(Reading(**module["weights"]))
+        # Read where they are put; what a pass finds for statistics lies over them.
+        self.weights: ChainMap[str, np.ndarray] = ChainMap({}, Reading(**module["weights"]))
         self.statistics: dict[str, dict[str, str]] = {}
         for entry in self.state:
             if entry["statistic"]:
@@ -260,7 +261,7 @@ class Session:
             self.layers = dict(self.framework.layers(self.network))
             self.paths = {id(layer): path for path, layer in self.layers.items()}
             self.tensors = self.framework.state(self.network)
-            if problem := misfit(self.tensors, {entry["key"]: self._weight(entry) for entry in self.state}):
+            if problem := misfit(self.tensors, {entry["key"]: self._weight(entry).shape for entry in self.state}):
                 raise ValueError(f"the weights do not fit the module: {problem}")
             self.dtype = asked["dtype"]  # if that failed, the next pass fails for the same reason
         began = time.perf_counter()
@@ -309,7 +310,9 @@ class Session:
         So activations stay near one however many residual sums there are. What is seen is taken to 8 binary digits:
         whatever its rounding, every backend finds the same.
         """
-        drawn = {entry["name"]: self.weights[entry["name"]] / entry["scale"] for entry in self.state}
+        drawn = {
+            entry["name"]: self.weights[entry["name"]] / entry["scale"] for entry in self.state if entry["statistic"]
+        }
 
         def measure(layer: Any, names: dict[str, str]) -> Callable[[Any], None]:
             def before(x: Any) -> None:
@@ -345,7 +348,7 @@ class Session:
     def adopt(self, asked: dict[str, Any], write: Writing) -> None:
         """Take over the statistics that another backend has found."""
         given = Reading(**asked["given"])
-        self.weights.update({name.removeprefix("statistic "): np.array(given[name]) for name in given})
+        self.weights.update({name.removeprefix("statistic "): given[name] for name in given})
 
     def forward(self, asked: dict[str, Any], write: Writing) -> None:
         """Run the network, record every node, and the gradients if asked for."""
@@ -548,14 +551,14 @@ def _import(path: Path, marks: dict[str, str]) -> type:
     return network
 
 
-def misfit(own: dict[str, Any], given: dict[str, np.ndarray]) -> str:
-    """How a network's state and the arrays meant for it differ; empty if they do not."""
+def misfit(own: dict[str, Any], given: dict[str, tuple[int, ...]]) -> str:
+    """How a network's state and the arrays meant for it, whose shapes are given, differ; empty if they do not."""
     missing = sorted(set(own) - set(given))
     unexpected = sorted(set(given) - set(own))
     wrong = [
-        f"{key}: {tuple(given[key].shape)} for {tuple(own[key].shape)}"
+        f"{key}: {given[key]} for {tuple(own[key].shape)}"
         for key in own
-        if key in given and tuple(own[key].shape) != tuple(given[key].shape)
+        if key in given and tuple(own[key].shape) != given[key]
     ]
     parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)]
     return "; ".join(f"{title}: {', '.join(names[:5])}" for title, names in parts if names)
