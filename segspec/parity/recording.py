@@ -210,12 +210,13 @@ def _asked(task: Task, own: Mapping[str, Scene], folder: Path, given: Recording 
     if plan.starts and entries(graph):
         yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
+    calibrate = {"id": "calibrate", "dtype": "float64", "needed": True}
     if task.weights is not seeded.weight:
-        yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
+        yield {**calibrate, "do": "keep"}
     elif given is None or given.arrays("calibrate") is None:
-        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
+        yield {**calibrate, "do": "calibrate", "inputs": inputs[plan.sizes[0]]}
     else:
-        yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
+        yield {**calibrate, "do": "adopt", "given": _source(given, "calibrate")}
     forward = list(_forward(plan, inputs, given, own))
     yield from (asked for asked in forward if asked["dtype"] == "float64")
     yield from _training(graph, plan, folder)
