@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from segspec.backends import probe
 from segspec.backends.arrays import Reading, Writing
 from segspec.graph.instances import at_size, resolve
 from segspec.graph.model import Graph
+from segspec.parity.job import Source, source
 from segspec.parity.plan import Size, path_of
 from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
@@ -81,6 +82,11 @@ class Recording:
     def backend(self) -> str:
         """The backend's title."""
         return str(self.about["title"])
+
+    @property
+    def network(self) -> Source:
+        """What the network is made of."""
+        return Source(**self.about["network"])
 
     def arrays(self, name: str) -> Reading | None:
         """The arrays of a pass, None if it failed or was not asked for."""
@@ -309,10 +315,8 @@ def about(task: Task) -> dict[str, Any]:
     written = text.splitlines()
     return {
         "spec": graph.name,
-        "digest": graph.definition.file.digest(),
+        "network": asdict(source(graph)),
         "asked": asked_name(graph.definition.file.path),
-        "preset": graph.preset,
-        "settings": dict(graph.settings),
         "backend": backend.name,
         "exact_running_stats": backend.exact_running_stats,
         "title": backend.title,
