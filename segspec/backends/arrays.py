@@ -93,6 +93,7 @@ class Writing:
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
         self.seconds = 0.0  # spent on writing
+        file.write(bytes(-file.tell() % 16))  # whoever wrote before may have been stopped in the middle of an array
 
     def __call__(self, name: str, array: np.ndarray, source: Any = None, *, whole: bool | None = None) -> None:
         """Append an array; one of a ``source`` that is written already is not written twice."""

@@ -1,9 +1,9 @@
 """What every backend's process does: read a job, run its modules pass by pass, record what they compute.
 
 A job is a folder with ``job.json``: modules, each with its source, its weights, and the passes asked of it. What a
-pass computes goes to the module's data file, one array after another, and an index says where each lies. Only arrays
-and plain data cross the border. Events, a line of JSON each, go to standard output, so that whoever waits knows
-which pass of which module runs.
+pass computes goes to the module's data file, one array after another; when it has ended, a line of JSON in the file
+of results says where each lies, or what failed. Only arrays and plain data cross the border. Events, a line of JSON
+each, go to standard output, so that whoever waits knows which pass of which module runs.
 """
 
 from __future__ import annotations
@@ -513,30 +513,33 @@ def tell(events: TextIO, **event: Any) -> None:
 
 
 def _module(framework: Framework, folder: Path, module: dict[str, Any], events: TextIO) -> None:
+    """Run the passes of a module; each leaves a line behind, so that a pass that ends the process ends none before."""
     name = module["name"]
     tell(events, module=name, run="")
-    results: dict[str, Any] = {}
-    with open(folder / f"{name}.bin", "wb") as file:
-        session: Session | None = None
+    with open(folder / f"{name}.bin", "ab") as file, open(folder / f"{name}.jsonl", "a", encoding="utf-8") as results:
+
+        def keep(run: str, **result: Any) -> None:
+            file.flush()
+            results.write(json.dumps([run, result]) + "\n")
+            results.flush()
+
         try:
             session = Session(framework, module, _import(folder / module["source"], module["marks"]))
         except (Exception, SystemExit):
-            results[""] = {"failure": traceback.format_exc(limit=-6)}
+            keep("", failure=traceback.format_exc(limit=-6))
+            return
         for asked in module["passes"]:
-            if session is None:
-                break
             tell(events, module=name, run=asked["id"])
             write = Writing(file, whole=asked.get("whole", False))
             began = time.perf_counter()
+            result: dict[str, Any] = {}
             try:
                 session.run(asked, write)
-                results[asked["id"]] = {"index": write.index}
+                result["index"] = write.index
             except (Exception, SystemExit):
-                results[asked["id"]] = {"failure": traceback.format_exc(limit=-6)}
+                result["failure"] = traceback.format_exc(limit=-6)
             # What the framework took, without what keeping arrays did.
-            results[asked["id"]]["seconds"] = time.perf_counter() - began - write.seconds
-    (folder / f"{name}.json").write_text(json.dumps(results), encoding="utf-8")
-    tell(events, module=name, done=True)
+            keep(asked["id"], **result, seconds=time.perf_counter() - began - write.seconds)
 
 
 def _import(path: Path, marks: dict[str, str]) -> type:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from segspec.backends import probe
 from segspec.backends.arrays import Reading, Writing
 from segspec.graph.instances import at_size, resolve
 from segspec.graph.model import Graph
+from segspec.parity.job import Source, source
 from segspec.parity.plan import Size, path_of
 from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
@@ -81,6 +82,11 @@ class Recording:
     def backend(self) -> str:
         """The backend's title."""
         return str(self.about["title"])
+
+    @property
+    def network(self) -> Source:
+        """What the network is made of."""
+        return Source(**self.about["network"])
 
     def arrays(self, name: str) -> Reading | None:
         """The arrays of a pass, None if it failed or was not asked for."""
@@ -210,12 +216,13 @@ def _asked(task: Task, own: Mapping[str, Scene], folder: Path, given: Recording 
     if plan.starts and entries(graph):
         yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
+    calibrate = {"id": "calibrate", "dtype": "float64", "needed": True}
     if task.weights is not seeded.weight:
-        yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
+        yield {**calibrate, "do": "keep"}
     elif given is None or given.arrays("calibrate") is None:
-        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
+        yield {**calibrate, "do": "calibrate", "inputs": inputs[plan.sizes[0]]}
     else:
-        yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
+        yield {**calibrate, "do": "adopt", "given": _source(given, "calibrate")}
     forward = list(_forward(plan, inputs, given, own))
     yield from (asked for asked in forward if asked["dtype"] == "float64")
     yield from _training(graph, plan, folder)
@@ -308,10 +315,8 @@ def about(task: Task) -> dict[str, Any]:
     written = text.splitlines()
     return {
         "spec": graph.name,
-        "digest": graph.definition.file.digest(),
+        "network": asdict(source(graph)),
         "asked": asked_name(graph.definition.file.path),
-        "preset": graph.preset,
-        "settings": dict(graph.settings),
         "backend": backend.name,
         "exact_running_stats": backend.exact_running_stats,
         "title": backend.title,

@@ -39,9 +39,9 @@ def progress(backends: int) -> Iterator[Tell]:
                 seen.append(doing.backend)
             shown.update(
                 task,
-                description=f"{doing.network}: {doing.backend}, {doing.run or 'building the network'}",
+                description=f"{doing.network}: {doing.backend}, {doing.run or 'importing the module'}",
                 networks=f"{doing.done}/{doing.total} networks",
-                completed=(len(seen) - 1) * doing.total + doing.done,
+                completed=(len(seen) - 1) * doing.total + doing.done + doing.share,
                 total=backends * doing.total,
             )
 

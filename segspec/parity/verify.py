@@ -190,7 +190,7 @@ def _submitted(executor: Executor, asked: Job) -> Future[list[Report]]:
 
 def perform(asked: Job) -> list[Report]:
     """Verify one network: the task that executors run."""
-    return list(verify([asked.graph()], asked.chosen(), asked.asked))
+    return list(verify([asked.network.graph()], asked.chosen(), asked.asked))
 
 
 def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[Report]:
@@ -210,7 +210,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
     longest = max(parts.values(), key=len)
     return Report(
         first.about["spec"],
-        first.about["preset"],
+        first.network.preset,
         (first.about["backend"], second.about["backend"]),
         tuple(comparisons),
         tuple(failures),
@@ -222,7 +222,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
             name: sum(held.times.get(name, 0.0) for held in pair)
             for name in dict.fromkeys([*first.times, *second.times])
         },
-        first.about["digest"],
+        first.network.digest,
         command(first, second),
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -244,10 +244,10 @@ def _starts(graph: Graph, pair: Sequence[Recording]) -> Iterator[Comparison]:
 
 def command(first: Recording, second: Recording) -> str:
     """What holds the same two renderings of the same network together again, at the same sizes."""
-    about, plan = first.about, first.plan
+    about, plan, network = first.about, first.plan, first.network
     words = ["segspec", "verify", about["asked"]]
-    words += ["--preset", about["preset"]] if about["preset"] else []
-    for key, value in about["settings"].items():
+    words += ["--preset", network.preset] if network.preset else []
+    for key, value in network.settings.items():
         word = isinstance(value, str) and value.isidentifier() and document.parse(value, "").data == value
         words += ["--set", f"{key}={value if word else json.dumps(value, ensure_ascii=False)}"]
     for held in (first, second):

@@ -96,15 +96,15 @@ def test_a_job_needs_no_file_of_the_spec(repository, chosen, monkeypatch):
     sent = pickle.dumps(job(graph, chosen, Settings()))
     shutil.rmtree(repository)
     received = pickle.loads(sent)
-    assert set(received.files) == {"other.yaml", "blocks/conv.yaml"}
-    assert render(received.graph(), chosen[0]) == render(graph, chosen[0])
+    assert set(received.network.files) == {"other.yaml", "blocks/conv.yaml"}
+    assert render(received.network.graph(), chosen[0]) == render(graph, chosen[0])
     assert received.chosen() == chosen
 
 
 def test_a_network_of_the_zoo_is_sent_by_its_place(chosen):
     asked = job(elaborate(load("resnet"), preset="depth18"), chosen, Settings())
-    assert (asked.spec, asked.files) == ("backbones/resnet.yaml", {})
-    assert asked.graph().name == "resnet_depth18"
+    assert (asked.network.spec, asked.network.files) == ("backbones/resnet.yaml", {})
+    assert asked.network.graph().name == "resnet_depth18"
 
 
 def test_another_zoo_elsewhere_is_an_error(repository, chosen, monkeypatch):
@@ -115,7 +115,7 @@ def test_another_zoo_elsewhere_is_an_error(repository, chosen, monkeypatch):
     path.write_text(path.read_text() + "\n# another\n")
     monkeypatch.setattr("segspec.spec.zoo.SPECS", elsewhere)
     with pytest.raises(SpecError, match="the same version of segspec"):
-        asked.graph()
+        asked.network.graph()
 
 
 def test_without_an_executor_few_networks_are_on_the_disk_at_once(chosen, spec, tmp_path, monkeypatch):

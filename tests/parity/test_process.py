@@ -6,15 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 from small import network
 
+from segspec.backends.arrays import Reading
 from segspec.cli import main
 from segspec.errors import SpecError
 from segspec.graph.model import Graph
+from segspec.parity.process import RESTARTS
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.render import Backend, render
 from segspec.render.backend import backend
@@ -71,6 +74,48 @@ def test_a_crash_ends_its_own_module_alone(graph: Graph, tmp_path: Path, name: s
         assert said in why
         assert "in: calibrate" in why
         assert item.scenes, "what is known without running is still there"
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_a_crash_is_the_result_of_its_pass_alone(graph: Graph, tmp_path: Path, name: str) -> None:
+    """What ran before it has its results, what comes after it is run, on the same statistics."""
+    held = backend(name)
+    plan = Plan(((8, 8), (6, 8)), 2, 1, (8, 8))
+    small = "if self.training and x.shape[2] == 6 and '64' in str(x.dtype):\n    "
+    crash = f"{small}import os\n    os.write(2, b'last words')\n    os.abort()"
+    task, crashing = (replace(_task(graph, held, statement), plan=plan) for statement in ("", crash))
+    whole, found = record([task], tmp_path / "whole")[0], record([crashing], tmp_path / "job")[0]
+    ((where, why),) = found.failures().items()
+    assert where == "6x8 train float64"
+    assert "SIGABRT in: 6x8 train float64" in why
+    assert "last words" in why
+    assert set(whole.passes) == set(found.passes)
+    for asked, held_by in whole.passes.items():
+        other = found.arrays(asked)
+        if asked != where:
+            assert isinstance(held_by, Reading)
+            assert other is not None
+            assert set(held_by) == set(other), asked
+            for entry in held_by:
+                one, two = held_by.digest(entry), other.digest(entry)
+                assert one is not None
+                assert two is not None
+                assert (one.values == two.values).all(), (asked, entry)
+
+
+@pytest.mark.torch
+def test_a_network_that_always_crashes_is_given_up(graph: Graph, tmp_path: Path) -> None:
+    """And so ends: each time a process is begun anew, which takes seconds."""
+    crash = "import os\nif self.training: os._exit(3)"
+    plan = Plan(((8, 8), (6, 8), (4, 8)), 2, 1, (8, 8))
+    asked = [replace(_task(graph, backend("torch"), statement), plan=plan) for statement in (crash, "")]
+    found, after = record(asked, tmp_path)
+    said = [why.splitlines()[-1] for why in found.failures().values()]
+    ended = [text for text in said if "exit status 3" in text]
+    assert len(ended) == RESTARTS
+    assert set(said) - set(ended) == {f"it was not run, since {RESTARTS} others had ended their process"}
+    assert found.arrays("8x8 eval float64") is not None
+    assert after.failures() == {}
 
 
 def _alive(process: int) -> bool:
