@@ -162,6 +162,7 @@ class _Pass:
         self.exact = [held.arrays(name_of(size, mode, "float64")) for held in (pair.first, pair.second)]
         self.above = self._upstream()
         self.readers: dict[int | None, list[Part]] | None = None
+        self.floors: dict[str, dict[str, tuple[float, str]]] = {}
 
     def comparisons(self) -> Iterator[Comparison]:
         yield from self._outputs()
@@ -424,10 +425,18 @@ class _Pass:
         found = [getattr(held, kind)[path] for held in self.scenes if path in getattr(held, kind)]
         return sum(limit for limit, _ in found), "; ".join(reason for _, reason in found)
 
+    def _declared(self, kind: str) -> dict[str, tuple[float, str]]:
+        """What both backends declare, by node."""
+        if kind not in self.floors:
+            paths = dict.fromkeys(path for held in self.scenes for path in getattr(held, kind))
+            self.floors[kind] = {path: self._floor(path, kind) for path in paths}
+        return self.floors[kind]
+
     def _coarse(self, path: str, kind: str) -> tuple[float, str]:
         """What they declare of all nodes above one, itself included."""
-        found = {above: self._floor(above, kind) for above in self.above.get(path, ())}
-        held = {above: coarse for above, coarse in found.items() if coarse[0] > LIMIT}
+        above = self.above.get(path, frozenset())
+        found = {declared: coarse for declared, coarse in self._declared(kind).items() if declared in above}
+        held = {declared: coarse for declared, coarse in found.items() if coarse[0] > LIMIT}
         small = min(sum(limit for limit, _ in found.values() if limit <= LIMIT), LIMIT)
         if not held:
             return small, ""
