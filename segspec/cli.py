@@ -107,6 +107,13 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(verify)
     _backends(verify)
     _runs(verify)
+    verify.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="networks that run at a time, each in processes of its own (default: 1)",
+    )
     verify.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, for CI")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page that shows every node")
     verify.add_argument(
@@ -473,6 +480,7 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         small=options.small,
         python=interpreters(options.python),
         timeout=options.timeout,
+        jobs=getattr(options, "jobs", 1),
     )
 
 

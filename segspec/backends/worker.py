@@ -248,6 +248,7 @@ class Session:
                 self.statistics.setdefault(path, {})[entry["name"]] = attribute
         self.network: Any = None
         self.dtype = ""
+        self.trained = False
 
     def run(self, asked: dict[str, Any], write: Writing) -> None:
         """One pass, on a network of its dtype that has the weights; that of starts, on networks of its own."""
@@ -257,7 +258,7 @@ class Session:
             return
         if asked["dtype"] != self.dtype:
             self.network, self.dtype = None, ""  # the old one goes before the new one comes
-            self.network = self._built(asked["dtype"])
+            self.network, self.trained = self._built(asked["dtype"]), True
             self.layers = dict(self.framework.layers(self.network))
             self.paths = {id(layer): path for path, layer in self.layers.items()}
             self.tensors = self.framework.state(self.network)
@@ -266,7 +267,9 @@ class Session:
             self.dtype = asked["dtype"]  # if that failed, the next pass fails for the same reason
         began = time.perf_counter()
         for entry in self.state:
-            self._reset(entry)
+            if self.trained or entry["statistic"]:
+                self._reset(entry)
+        self.trained = False
         write.seconds += time.perf_counter() - began
         getattr(self, asked["do"])(asked, write)
 
@@ -381,7 +384,7 @@ class Session:
         The loss is the weighted sum of the outputs' mean squared distances from noise. Statistics start anew so that
         a backend's declared relation between its update and the canonical one describes every step.
         """
-        framework = self.framework
+        framework, self.trained = self.framework, True
         optimizer = framework.optimizer(asked["optimizer"], self.network, asked["settings"])
         for step, inputs in enumerate(asked["batches"]):
             _, outputs = self._call({**asked, "inputs": inputs}, train=True, gradient=True)
