@@ -100,8 +100,9 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
         ("check nowhere/tiny.yaml", "unknown-spec]: there is no file 'nowhere/tiny.yaml'", "specs: deeplabv1"),
         ("check .", "unknown-spec]: no spec is called '.'", "specs: deeplabv1"),
         ("check", "usage]: name a network, or give --all", "segspec list"),
-        ("check --all unet", "usage]: --all takes no NAME, --preset or --set", ""),
-        ("check --all --preset small", "usage]: --all takes no NAME, --preset or --set", ""),
+        ("check --all unet", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --preset small", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --set widht=8", "usage]: no network has a parameter 'widht'", "did you mean 'width'?"),
         ("check tiny.yaml --preset smal", "unknown-preset]: 'tiny' has no preset 'smal'", "did you mean 'small'?"),
         (
             "check tiny.yaml --set widht=3",

@@ -232,6 +232,26 @@ class Recorder:
                 self.write(f"gradient {name}", gradient)
 
 
+class Disturber(Recorder):
+    """Records no node, and disturbs what some return: by noise of a size that is given by key, relative to theirs."""
+
+    def __init__(self, framework: Framework, write: Writing, paths: dict[int, str], noise: dict[str, float]) -> None:
+        super().__init__(framework, write, paths, None, None, gradient=False)
+        self.noise = noise
+
+    def _argument(self, name: str, tensor: Any) -> Any:
+        return tensor
+
+    def _tensor(self, key: str, index: int, tensor: Any) -> Any:
+        if key not in self.noise:
+            return tensor
+        drawn = _generator(f"noise {key}:{index}").standard_normal(tuple(tensor.shape))
+        return tensor * self.framework.tensor(1 + self.noise[key] * drawn, tensor)
+
+    def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
+        """Nothing: outputs alone are of interest."""
+
+
 class Session:
     """One module: its weights, and its network in the dtype of the pass that runs."""
 
@@ -377,6 +397,14 @@ class Session:
                 self._gradient(f"input {name}", tensor, write)
         if train:
             self._record("statistic", write, "statistic")
+
+    def disturbed(self, asked: dict[str, Any], write: Writing) -> None:
+        """Run the network, some of its nodes disturbed, and record the outputs alone."""
+        train = asked["mode"] == "train"
+        with self._watching(Disturber(self.framework, write, self.paths, asked["noise"]), train=train):
+            _, outputs = self._call(asked, train=train)
+        for index, output in enumerate(outputs):
+            write(f"output {index}", self.framework.array(output), output)
 
     def training(self, asked: dict[str, Any], write: Writing) -> None:
         """Steps of an optimiser; after each its loss, the parameters and the statistics, which then start anew.
