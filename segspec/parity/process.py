@@ -157,6 +157,7 @@ def _watch(
                 f"{backend.title} cannot be run by {python or sys.executable}: {error.strerror}",
                 remedy=f"give the path of an interpreter: --python {backend.name}=/path/to/python",
             ) from None
+        _running.add(process)
         starting = True
         late, run, doing = False, "", "importing the framework"
         try:
@@ -175,8 +176,12 @@ def _watch(
             if not late:
                 _wait(process)
         finally:
+            interrupted = process not in _running
+            _running.discard(process)
             _kill(process)
             process.stdout.close()  # type: ignore[union-attr]
+        if interrupted:
+            raise KeyboardInterrupt
         if late:
             return f"it was stopped after {timeout:g} seconds in: {doing}", run
         errors.seek(0, os.SEEK_END)
@@ -188,6 +193,15 @@ def _watch(
         if starting:
             _refuse(backend, python, process.returncode, said)
         return f"{said}\nthe process ended with exit status {process.returncode} in: {doing}".strip(), run
+
+
+def interrupt() -> None:
+    """End the backends' processes that other threads wait for; these are interrupted then."""
+    while _running:
+        _end_group(_running.pop())
+
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def _refuse(backend: Backend, python: str, status: int, said: str) -> None:
@@ -253,6 +267,10 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process, if it has not ended, and all that it started."""
+    _end_group(process)
+    process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -89,6 +89,33 @@ def test_a_size_that_a_network_cannot_take_is_refused_before_anything_is_sent(gr
     held = Elsewhere()
     with pytest.raises(SpecError, match="1x8"):
         list(verify(graphs, chosen, Settings(sizes=((1, 8),)), executor=held))
+
+
+def test_whoever_is_interrupted_does_not_wait_for_a_task(graphs, chosen, tmp_path):
+    """A thread cannot be cancelled, but what it waits for can be ended; the interpreter here never comes to an end."""
+    script, note = tmp_path / "python", tmp_path / "began"
+    script.write_text(f"#!/bin/sh\necho $$ > {note}\nsleep 600\n")
+    script.chmod(0o755)
+    asked = Settings(sizes=((8, 8),), python={"torch": str(script), "paddle": str(script)})
+
+    class Impatient(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            future = super().submit(*arguments)
+            future.result = press
+            return future
+
+    def press():
+        until = time.monotonic() + 60
+        while not (note.exists() and note.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with Impatient(1) as pool, pytest.raises(KeyboardInterrupt):
+        list(verify(graphs, chosen, asked, executor=pool))
+    assert time.monotonic() - began < 120
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
 
 
 def test_a_job_needs_no_file_of_the_spec(repository, chosen, monkeypatch):
