@@ -6,6 +6,7 @@ import argparse
 import gc
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ⌈ or × is no reason to stop
+    if arguments is None:
+        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # as Ctrl-C: what was begun is cleared away
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     collects = gc.isenabled()
     gc.disable()  # graphs are kept to the end: looking for garbage among them takes a quarter of the time
     try:

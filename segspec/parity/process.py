@@ -145,7 +145,7 @@ def _watch(
         try:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # nothing comes, but its end where this process is no more
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
@@ -179,7 +179,8 @@ def _watch(
             interrupted = process not in _running
             _running.discard(process)
             _kill(process)
-            process.stdout.close()  # type: ignore[union-attr]
+            for pipe in (process.stdin, process.stdout):
+                pipe.close()  # type: ignore[union-attr]
         if interrupted:
             raise KeyboardInterrupt
         if late:
