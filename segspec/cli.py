@@ -6,10 +6,11 @@ import argparse
 import gc
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from segspec import __version__, cli_recordings, cli_weights
 from segspec.errors import Problem, SpecError, fail, shown, suggest
@@ -31,6 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ⌈ or × is no reason to stop
+    if arguments is None:
+        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # as Ctrl-C: what was begun is cleared away
+            signal.signal(getattr(signal, name), signal.default_int_handler)
     collects = gc.isenabled()
     gc.disable()  # graphs are kept to the end: looking for garbage among them takes a quarter of the time
     try:
@@ -38,12 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except SpecError as error:
         if getattr(options, "json", False):
-            print(
-                json.dumps(
-                    {"ok": False, "problems": [problem.as_dict() for problem in error.problems]},
-                    indent=2,
-                )
-            )
+            print(_as_json(error.problems))
         print(error, file=sys.stderr)
         return WRONG
     except BrokenPipeError:
@@ -61,8 +60,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gc.enable()
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser of which a program that asked for JSON gets it, whatever is wrong."""
+
+    given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in self.given:
+            print(_as_json([Problem("usage", message)]))
+        super().error(message)
+
+
+def _as_json(problems: Sequence[Problem]) -> str:
+    return json.dumps({"ok": False, "problems": [problem.as_dict() for problem in problems]}, indent=2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="segspec",
         description="One segmentation architecture, written once, generated for several frameworks and proved equal.",
         epilog="Exit status: 0 all is well, 1 a check found a difference, 2 the input is wrong.",

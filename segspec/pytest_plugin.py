@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -197,11 +198,9 @@ def _verified(
 
     verifier = _verifier(config)
     path = config.rootpath / name
-    try:
+    with _failing(SpecError, argparse.ArgumentTypeError):
         chosen = [_size(size) if isinstance(size, str) else size for size in sizes]
         graph = verifier.graph(str(path) if path.is_file() else name, preset, parameters)
-    except (SpecError, argparse.ArgumentTypeError) as error:
-        pytest.fail(str(error), pytrace=False)
     reports = verifier.reports(graph, verifier.backends(), chosen or config.getoption("--segspec-size"))
     for report in reports if check else []:
         _expect_equal(report)
@@ -272,10 +271,8 @@ class _Verifier:
         place, held = graph.definition.file.path.resolve(), [backend.name for backend in backends]
         key = (place, graph.preset, repr(graph.settings), held, list(sizes))
         if self.last[0] != key:
-            try:
+            with _failing(SpecError):
                 found = list(verify([graph], backends, replace(self.settings, sizes=tuple(sizes))))
-            except SpecError as error:
-                pytest.fail(str(error), pytrace=False)
             self.last = key, found
         return self.last[1]
 
@@ -287,6 +284,15 @@ def _verifier(config: pytest.Config) -> _Verifier:
     if _VERIFIER not in config.stash:
         config.stash[_VERIFIER] = _Verifier(config)
     return config.stash[_VERIFIER]
+
+
+@contextmanager
+def _failing(*errors: type[Exception]) -> Iterator[None]:
+    """Fail the test with an error's message alone."""
+    try:
+        yield
+    except errors as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
 
 
 def _expect_equal(report: Report) -> None:

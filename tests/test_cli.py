@@ -175,6 +175,16 @@ def test_refused_by_the_parser(arguments: str, message: str, capsys: pytest.Capt
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arguments", ["show unet --size 64 --json", "check --json unet --chekc", "list --json unet"])
+def test_who_asks_for_json_gets_it_even_then(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    shown = capsys.readouterr()
+    (problem,) = json.loads(shown.out)["problems"]
+    assert problem["code"] == "usage"
+    assert problem["message"] in shown.err
+
+
 def test_problems_of_all_specs_together(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (spec.parent / "bad.yaml").write_text("segspec: 2\n", encoding="utf-8")
     assert main(["check", "tiny.yaml", "unett", "bad.yaml"]) == 2

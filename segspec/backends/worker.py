@@ -13,7 +13,9 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections import ChainMap, Counter
@@ -534,6 +536,8 @@ def main(framework: Framework) -> None:
     """
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what else is printed, by a framework for one, is no event
+    threading.Thread(target=_follow, args=[os.dup(0)], daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     tell(events, version=framework.version, python=platform.python_version(), numpy=np.__version__)
@@ -542,6 +546,14 @@ def main(framework: Framework) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _follow(parent: int) -> None:
+    """End this process, and all that it started, when the one that waits for it has ended, however that was."""
+    os.read(parent, 1)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def tell(events: TextIO, **event: Any) -> None:

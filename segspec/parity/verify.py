@@ -19,7 +19,7 @@ from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.job import Job, job
 from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Doing, Tell, quiet, require
+from segspec.parity.process import TIMEOUT, Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
@@ -191,6 +191,9 @@ def _elsewhere(
                 found = _lost(graph, backends, error)
             yield from found
             tell(Doing("", graph.name, "", index, len(graphs)))
+    except KeyboardInterrupt:
+        interrupt()  # an executor of threads would wait for them
+        raise
     finally:
         for future in futures:
             future.cancel()

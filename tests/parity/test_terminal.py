@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-from made_up import HOSTILE, differing, hostile, report
+from made_up import HOSTILE, differing, hostile
 
 from segspec.parity import terminal
 from segspec.parity.process import Doing
-from segspec.parity.report import as_text
+from segspec.parity.report import as_text, rows
 
 
 class Terminal(io.StringIO):
@@ -85,9 +85,17 @@ def test_no_colour_is_honoured(screen, monkeypatch):
     assert not re.search("\x1b\\[[0-9;]*3[0-9]m", screen(terminal.show, [differing()]))
 
 
-def test_narrow_terminals_fold_the_table(screen, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    assert max(map(len, plain(screen(terminal.show, [report()])).splitlines())) <= 60
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("specs", [["made_up"], ["made_up", "another_with_a_name_that_is_rather_long"]])
+def test_on_narrow_terminals_names_are_cut_and_numbers_are_not(screen, monkeypatch, columns, specs):
+    """A row is a line, and each has its error, its limit and its verdict."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    reports = [differing(spec=spec) for spec in specs]
+    shown = plain(screen(terminal.show, reports)).splitlines()
+    assert max(map(len, shown)) <= columns
+    table = [line.split() for line in shown if re.search(r"[0-9]e[-+]\d\d  ", line)]
+    for words, row in zip(table, rows(reports), strict=True):
+        assert " ".join(words).endswith(" ".join(row[7:]).strip())
 
 
 def test_strangers_texts_move_no_cursor(screen):
