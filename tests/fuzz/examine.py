@@ -55,6 +55,10 @@ class Discarded(Exception):
     """The spec cannot be compared, for a reason that is documented."""
 
 
+BROADCAST = "the inputs differ in"
+"""What a size is refused for where two axes differ; by what is refused, one of them may be 1 by chance."""
+
+
 @lru_cache
 def kind(name: str) -> type[Finding]:
     """A class of findings of its own for each kind, so that shrinking keeps to the kind."""
@@ -105,7 +109,7 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
         height, width, batch = size
         problem = size_problem(graph, height, width, batch, training=False)
         try:
-            body = network(case.spec, size)
+            body, outputs = network(case.spec, size)
         except TooLarge:
             continue
         except Misfit as misfit:
@@ -113,12 +117,16 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
                 raise kind("SizeAllowed")(f"{size} is allowed, and does not fit: {misfit}") from None
             health["sizes refused by both"] += 1
             continue
+        if problem and BROADCAST in problem.message and body.repeats:
+            health["sizes refused since an axis is 1 by chance"] += 1
+            continue
         if problem:
             raise kind("SizeRefused")(f"{size} is refused, and fits: {problem.message}")
         training = size_problem(graph, height, width, batch, training=True)
-        if bool(training) is not bool(body.untrainable):
-            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {body.untrainable}")
-        read = {name: value.shape for name, (value, _) in body.outputs(case.spec).items()}
+        untrainable = sorted({item for value in outputs.values() for item in value.untrainable})
+        if bool(training) is not bool(untrainable):
+            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {untrainable}")
+        read = {name: value.shape for name, value in outputs.items()}
         values = at_size(graph, height, width, batch)
         inferred = {output.name: tuple(map(whole, resolve(output.shape, values))) for output in graph.root.outputs}
         if inferred != read:

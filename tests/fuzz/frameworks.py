@@ -175,6 +175,8 @@ class Noise(TorchDispatchMode):
         first = returned[0] if isinstance(returned, tuple) else returned
         # What aliases an input is a view of it, or the input itself, changed.
         fresh = isinstance(first, torch.Tensor) and func._schema.returns[0].alias_info is None
+        # A maximum is not rounded, and its gradient looks for the elements that are equal to it.
+        fresh = fresh and func.overloadpacket is not torch.ops.aten.amax
         if fresh and first.is_floating_point() and first.numel():
             self.infinite |= not bool(torch.isfinite(first).all())
             first.mul_(torch.from_numpy(np.asarray(1 + self.scale * self.draw.standard_normal(tuple(first.shape)))))
