@@ -43,6 +43,19 @@ class Value:
     untrainable: frozenset[str] = field(default=frozenset(), compare=False)
     """Likewise, what speaks against train mode."""
 
+    learned: bool = field(default=False, compare=False)
+    """Whether it depends on a weight."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An op with the shapes of what it read and returned, and whether what it read depends on a weight."""
+
+    op: Op
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    learned: bool
+
 
 @dataclass(frozen=True)
 class Made:
@@ -112,8 +125,8 @@ class Body:
     untrainable: list[str] = field(default_factory=list)
     """What speaks against train mode at this size, whatever is read."""
 
-    ops: list[tuple[Op, tuple[Shape, ...]]] = field(default_factory=list)
-    """Every op that ran, with its inputs' shapes."""
+    ops: list[Ran] = field(default_factory=list)
+    """Every op that ran."""
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -230,18 +243,23 @@ class Body:
         self.untrainable += require.training
         if any(size < 1 for shape in outputs for size in shape):
             require.misfits.append("nothing is left")
+        if require.misfits and not self.lenient:
+            raise Misfit(require.misfits[0])
         if sum(math.prod(shape) for shape in outputs) > LARGEST:
             raise TooLarge("more elements than a test should have")
-        self.ops.append((op, shapes))
+        learned = any(value.learned for value in read)
+        self.ops.append(Ran(op, shapes, outputs, learned))
         whole = op.whole_outputs or (False,) * len(outputs)
         ends = op.outputs if len(outputs) > 1 else ("",)
+        slots = op.slots(shapes)
+        learned |= any(slot.trainable for slot in slots)
         untrainable = frozenset(require.training).union(*(value.untrainable for value in read))
         held = {
-            name: Value(shape, flag, untrainable=untrainable)
+            name: Value(shape, flag, untrainable=untrainable, learned=learned)
             for name, shape, flag in zip(ends, outputs, whole, strict=True)
         }
         noted = self._noted(held, require.misfits, read)
-        return Made(written, names, tuple(read), noted, ends[0], (), op.slots(shapes))
+        return Made(written, names, tuple(read), noted, ends[0], (), slots)
 
     def _block(self, written: Written, names: Mapping[str, Any], read: list[Value]) -> Made:
         block = self.blocks[written["block"]]
@@ -315,9 +333,9 @@ class Body:
         """Whether an op repeats an axis of 1."""
         return any(
             1 in sizes and len({*sizes}) > 1
-            for op, shapes in self.ops
-            if isinstance(op, Arithmetic)
-            for sizes in zip(*shapes, strict=False)
+            for ran in self.ops
+            if isinstance(ran.op, Arithmetic)
+            for sizes in zip(*ran.inputs, strict=False)
         )
 
     @property
@@ -326,12 +344,12 @@ class Body:
         return sum(math.prod(slot.shape) for made in self.nodes.values() for slot in made.slots if slot.trainable)  # type: ignore[misc]
 
 
-def network(spec: Written, size: tuple[int, int, int]) -> tuple[Body, dict[str, Value]]:
+def network(spec: Written, size: tuple[int, int, int], *, lenient: bool = True) -> tuple[Body, dict[str, Value]]:
     """The network and its outputs at one size, (height, width, batch).
 
-    Raises :class:`Misfit` where the network does not take that. What no output depends on may not fit.
+    Raises :class:`Misfit` where the network does not take that. What no output depends on may not fit, if ``lenient``.
     """
-    body = replace(opened_network(spec, size), lenient=True).plus(spec["nodes"])
+    body = replace(opened_network(spec, size), lenient=lenient).plus(spec["nodes"])
     outputs = {name: value for name, (value, _) in body.outputs(spec).items()}
     for value in outputs.values():
         if value.misfits:

@@ -17,17 +17,20 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
-from concrete import Body, Made, Misfit, Require, Value, evaluated, network, opened, opened_network, shaped
+from concrete import Body, Made, Misfit, Ran, Require, Value, evaluated, network, opened, opened_network, shaped
 from hypothesis import strategies as st
 from kinds import drawn, is_pattern, pattern
+from pydantic import TypeAdapter
 
 from segspec.algebra.symbols import Symbol, number
-from segspec.errors import SpecError
+from segspec.errors import Place, SpecError
 from segspec.graph.elaborate import elaborate
-from segspec.graph.model import OpCall
+from segspec.graph.instances import Instance
+from segspec.graph.model import Node, OpCall
 from segspec.ops import OPS, Op
 from segspec.ops.attributes import Kind, kind_of
-from segspec.render.backend import backends
+from segspec.ops.initializers import AnyInitializer, Initializer
+from segspec.render.backend import backends, refusals
 from segspec.render.source import _Renderer as Renderer
 from segspec.spec.load import load
 
@@ -41,6 +44,15 @@ NODES = 9
 
 DEPTH = 2
 """How deep blocks stand in one another."""
+
+STARTS: tuple[Any, ...] = (
+    *("zeros", "ones", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "fan_in_uniform"),
+    *({"constant": {"value": 0.5}}, {"normal": {"std": 0.1}}, {"uniform": {"low": -0.5, "high": 0.25}}),
+    *({"kaiming_normal": {"mode": "fan_out"}}, {"normal": {"mean": 1, "std": 0.02}}, "bilinear"),
+)
+"""Every initialiser."""
+
+INITIAL: TypeAdapter[Initializer] = TypeAdapter(AnyInitializer)
 
 EDGES = (8, 9, 5, 7, 6, 13, 16, 3, 4, 11, 12, 17, 2, 1)
 BATCHES = (3, 2, 4, 1)
@@ -110,6 +122,8 @@ class Scope:
             bodies = [body.plus(nodes) for body in self.bodies]
         except Misfit:
             return None
+        if any(refused(ran) for body in bodies for ran in body.ops[len(self.body.ops) :]):
+            return None
         if all(len(body.untrainable) > len(old.untrainable) for body, old in zip(bodies, self.bodies, strict=True)):
             return None
         states = [[slot.shape for made in body.nodes.values() for slot in made.slots] for body in bodies]
@@ -139,6 +153,8 @@ class Scope:
     def numbers(self) -> dict[str, Any]:
         """What expressions may use: names that mean the same at every size."""
         first, *others = (body.names for body in self.bodies)
+        if not others:  # an input's channels may follow from the image's size
+            first = {name: value for name, value in first.items() if name in self.params or name in self.let}
         return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
     def part(self) -> Written:
@@ -357,8 +373,25 @@ class Drawing:
                 continue
             if self.chance(10) and self.repeats(scope, written):
                 written["repeat"] = self.expressed(scope, self.one((2, 1, 3)))
+            if self.chance(25):
+                written |= self.begun(scope, written)
             if self.offer(scope, {self.fresh("n"): written}):
                 return
+
+    def begun(self, scope: Scope, written: Written) -> Written:
+        """How each weight of an op's starts, said for some of them."""
+        try:
+            slots = scope.body.plus({"trial": written}).nodes["trial"].slots
+        except Misfit:
+            return {}
+        axes = {slot.name: len(slot.shape) for slot in slots if slot.trainable}
+        weight = axes.get("weight", max(axes.values(), default=0))
+        said: Written = {}
+        for name in axes:
+            start = self.one(STARTS)
+            if self.chance(70) and not INITIAL.validate_python(start).objection(axes[name], weight):
+                said[name] = start
+        return {"init": said} if said else {}
 
     def brought(self, scope: Scope, declared: type[Op]) -> None:
         """Bring a map to as few axes as an example of the op has, where nothing has so few yet."""
@@ -677,6 +710,13 @@ class Drawing:
         if self.chance(10):
             element["repeat"] = 2
         return {"for i in range(2)": [element]} if self.chance(10) else element
+
+
+def refused(ran: Ran) -> bool:
+    """Whether a backend cannot compute an op, at any size or at this one."""
+    call = OpCall(ran.op, ran.inputs, ran.outputs)
+    instance = Instance("any", "any", call, {}, Node("any", call, (), Place("any.yaml")))
+    return any(refusals(instance, held, learned=ran.learned) for held in backends().values())
 
 
 def takes_fractions(kind: Kind) -> bool:
