@@ -270,7 +270,13 @@ class Body:
         self.ops += body.ops
         always = [name for name, (_, when) in outputs.items() if when == "always"]
         slots = tuple(slot for made in body.nodes.values() for slot in made.slots)
-        held = {name: value for name, (value, _) in outputs.items()}
+        # It is handed all its inputs, whatever the output asked for needs.
+        misfits = frozenset[str]().union(*(value.misfits for value in read))
+        untrainable = frozenset[str]().union(*(value.untrainable for value in read))
+        held = {
+            name: replace(value, misfits=value.misfits | misfits, untrainable=value.untrainable | untrainable)
+            for name, (value, _) in outputs.items()
+        }
         default = always[0] if len(always) == 1 else ""
         taken = tuple((len(value.shape), value.shape[1]) for value in read)
         return Made(written, names, tuple(read), held, default, (), slots, taken, body.complete)
