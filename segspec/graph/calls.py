@@ -263,7 +263,7 @@ class Site(Reader):
                 self.place(*path, "from") if written.source else place,
                 node=where,
             )
-        require = Require(self.requirements, place, where)
+        require = Require(self.requirements, place, where, self.frame)
         outputs = op.shapes(tuple(shapes), require)
         sized = [symbol for slot in op.slots(tuple(shapes)) for symbol in symbols_of(slot.shape) if symbol.size]
         require.equal(len(sized), 0, "its weight would depend on the image's size", "pool to a fixed size before")
@@ -333,7 +333,7 @@ class Site(Reader):
         values = dict(values)
         for item, shape in zip(module.inputs, shapes, strict=True):
             # Where the block states its input's channels or length, what it gets must be that.
-            require = Require(self.requirements, self.place(*path, key=True), where)
+            require = Require(self.requirements, self.place(*path, key=True), where, self.frame)
             given_as = f"{name} is given {show(shape[1])} channels as '{item.name}'"
             require.equal(shape[1], substitute(item.shape[1], values), given_as)
             for axis in range(2, len(shape)):
@@ -428,7 +428,7 @@ class Site(Reader):
 
     def _again(self, call: Call, shapes: list[Shape], place: Place) -> Call:
         """The same module on inputs of other shapes: its weights must fit them."""
-        require = Require(self.requirements, place, self.name)
+        require = Require(self.requirements, place, self.name, self.frame)
         if isinstance(call, OpCall):
             if len(shapes) != len(call.inputs):
                 raise fail(
