@@ -461,6 +461,7 @@ class Site(Reader):
                 node=self.name,
             )
         values = dict(call.values)
+        given: dict[Symbol, Number] = {}
         for item, shape in zip(call.module.inputs, shapes, strict=True):
             require.equal(
                 substitute(item.shape[1], values),
@@ -468,9 +469,15 @@ class Site(Reader):
                 f"the shared block takes other channels as '{item.name}'",
             )
             require.equal(len(item.shape), len(shape), "the shared block takes inputs of another rank")
-            for axis, size in zip(item.shape, shape, strict=False):
-                if isinstance(axis, Sym) and (symbol := next(iter(symbols_of(axis)))).size:
-                    values[symbol] = size
+            for place_of, (axis, size) in enumerate(zip(item.shape, shape, strict=False)):
+                symbol = next((symbol for symbol in symbols_of(axis) if symbol.size), None)
+                if symbol and symbol not in given:
+                    given[symbol] = size
+                elif place_of != 1:
+                    known = given[symbol] if symbol else substitute(axis, values)
+                    other = f"the shared block takes {{left}} as axis {place_of} of '{item.name}', and not {{right}}"
+                    require.equal(known, size, other)
+        values |= given
         inside = Require([], place, self.name)
         for requirement in call.module.requirements:
             inside.add(requirement.under(values).within(self.name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import tempfile
 from collections import Counter
@@ -15,7 +16,7 @@ from concrete import Misfit, TooLarge, network
 from drawing import Case, Size, words
 
 from segspec.algebra.symbols import whole
-from segspec.errors import SpecError
+from segspec.errors import Problem, SpecError
 from segspec.graph.elaborate import elaborate
 from segspec.graph.instances import at_size, parameters, resolve
 from segspec.graph.model import Graph
@@ -40,11 +41,11 @@ ROUNDING = 2.0**-44
 
 SAMPLES = 3
 DOCUMENTED = {
-    "refused": "",  # what a backend cannot compute
-    "size": "no image size suits",
-    "expression": "cannot depend on the image's size",
-    "attribute": "with padding, say count_include_pad",  # of a parameter, which may be 0 here
-    "shape": "would depend on the image's size",
+    "refused": ("",),  # what a backend cannot compute
+    "size": ("no image size suits",),
+    "expression": ("cannot depend on the image's size",),
+    "attribute": ("with padding, say count_include_pad", "padding takes no value"),  # a parameter's, which is 0 here
+    "shape": ("would depend on the image's size", "the shared block takes"),
 }
 """The errors that a spec may meet that fits at some size: their codes, and what their messages hold."""
 
@@ -57,7 +58,7 @@ class Discarded(Exception):
     """The spec cannot be compared, for a reason that is documented."""
 
 
-BROADCAST = "the inputs differ in"
+BROADCAST = re.compile(r"the inputs differ in (?!channels)")
 """What a size is refused for where two axes differ; by what is refused, one of them may be 1 by chance."""
 
 
@@ -99,10 +100,17 @@ def _graph(case: Case, folder: Path) -> Graph:
         check(definition, {}, "")
         return elaborate(definition)
     except SpecError as error:
-        other = [item for item in error.problems if DOCUMENTED.get(item.code, "\0") not in item.message]
+        other = [item for item in error.problems if not _documented(item, case)]
         first = (other or error.problems)[0]
         message = f"{first.code}: {first.message}"
         raise (kind(f"Refused_{first.code}")(message) if other else Discarded(message)) from None
+
+
+def _documented(problem: Problem, case: Case) -> bool:
+    """Whether a spec may be refused so that fits its first size."""
+    if any(part in problem.message for part in DOCUMENTED.get(problem.code, ())):
+        return True
+    return bool(BROADCAST.search(problem.message)) and network(case.spec, case.sizes[0])[0].repeats
 
 
 def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
@@ -127,7 +135,7 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
         if problem and applied and not _fits_wholly(case, size):
             health["sizes refused for what an applied block computes besides"] += 1
             continue
-        if problem and BROADCAST in problem.message and body.repeats:
+        if problem and BROADCAST.search(problem.message) and body.repeats:
             health["sizes refused since an axis is 1 by chance"] += 1
             continue
         if problem:
