@@ -411,7 +411,7 @@ class Site(Reader):
         name = self.frame.fill(written.apply, place, self.names)
         node = self.frame.nodes.get(name)
         if node is None:
-            if name in self.frame.nodes and name != self.name:
+            if (name in self.frame.nodes and name != self.name) or self.frame.gaps:
                 raise Skipped
             known = [item for item, held in self.frame.nodes.items() if held]
             raise fail(

@@ -269,6 +269,8 @@ class Body:
         given = {key: evaluated(value, names) for key, value in written.items() if key not in ("block", "from")}
         body = replace(opened(self.blocks, block, given, read), lenient=self.lenient).plus(block["nodes"])
         outputs = body.outputs(block)
+        if unread := ({*body.inputs} | {*body.nodes}) - body.used:
+            raise Misfit(f"nothing reads {sorted(unread)[0]} in this call")
         self.untrainable += body.untrainable
         self.ops += body.ops
         always = [name for name, (_, when) in outputs.items() if when == "always"]

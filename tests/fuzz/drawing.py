@@ -305,8 +305,8 @@ class Drawing:
         return name, read, {key: self.expressed(scope, value) for key, value in given.items()}
 
     def parameter(self, value: Any) -> Any:
-        """How a block declares a parameter: its type, or a default."""
-        return value if self.chance(40) else type(value).__name__
+        """How a block declares a parameter: its type, or a default, which says that a whole number may be negative."""
+        return value if (type(value) is int and value < 0) or self.chance(40) else type(value).__name__
 
     def block(self, scope: Scope) -> None:
         """A call of a block, of a new one mostly."""
@@ -626,6 +626,8 @@ class Drawing:
         makers = [item for item in makers if "op" in held[item].written]
         if not makers:
             self.indexed(scope)
+            return {}
+        if len(scope.bodies) < 2:  # what is as large as the map may be so at this size alone
             return {}
         maker = self.one(makers)
         made = held[maker]

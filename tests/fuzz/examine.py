@@ -40,12 +40,16 @@ ROUNDING = 2.0**-44
 """How much noise counts as rounding, where a difference is beyond the limit: 256 units in the last place."""
 
 SAMPLES = 3
+SHARED = "the shared block takes"
+"""What is refused where a block is applied to other inputs than it was inferred for, though it might fit them."""
+
 DOCUMENTED = {
     "refused": ("",),  # what a backend cannot compute
     "size": ("no image size suits",),
     "expression": ("cannot depend on the image's size",),
     "attribute": ("with padding, say count_include_pad", "padding takes no value"),  # a parameter's, which is 0 here
-    "shape": ("would depend on the image's size", "the shared block takes"),
+    "shape": ("would depend on the image's size", SHARED),
+    "limit": ("which image sizes suit the network follows no pattern",),
 }
 """The errors that a spec may meet that fits at some size: their codes, and what their messages hold."""
 
@@ -134,6 +138,9 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
             continue
         if problem and applied and not _fits_wholly(case, size):
             health["sizes refused for what an applied block computes besides"] += 1
+            continue
+        if problem and SHARED in problem.message:
+            health["sizes refused for an applied block"] += 1
             continue
         if problem and BROADCAST.search(problem.message) and body.repeats:
             health["sizes refused since an axis is 1 by chance"] += 1
