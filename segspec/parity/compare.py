@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 
 from segspec.backends.arrays import Digest, Reading, norm
@@ -33,8 +34,9 @@ class Comparison:
     """One comparison of two backends; ``error`` is None where there are no two arrays to compare.
 
     ``check`` says what is compared: ``outputs`` as they are; ``nodes`` end to end, what a backend is known to compute
-    coarsely taken from the first; ``replay``, each node alone on what the first backend's had; ``gradients`` of
-    parameters and inputs, and their ``gradient replay``; ``statistics`` that training updates; ``sgd`` and ``adam``.
+    coarsely taken from the first; ``replay``, each node alone on what the first backend's had, or on several times
+    that; ``gradients`` of parameters and inputs, and their ``gradient replay``; ``statistics`` that training updates;
+    ``sgd`` and ``adam``.
     """
 
     check: str
@@ -170,9 +172,11 @@ class _Pass:
         if self.dtype == "float64":
             replay = self.pair.second.arrays(f"{self.name} replay")
             if replay is not None:
+                alone = copy(self)
+                alone.left = self.pair.first.arrays(f"{self.name} beyond") or self.left
                 for part in self.scenes[0].parts:
-                    yield from self._arguments(part, replay)
-                    yield from self._node("replay", part, replay)
+                    yield from alone._arguments(part, replay)
+                    yield from alone._node("replay", part, replay)
                 if self.mode == "train":
                     yield from self._replayed_statistics(replay)
                     yield from self._gradients("gradient replay", replay)
