@@ -172,11 +172,7 @@ class _Pass:
         if self.dtype == "float64":
             replay = self.pair.second.arrays(f"{self.name} replay")
             if replay is not None:
-                alone = copy(self)
-                alone.left = self.pair.first.arrays(f"{self.name} beyond") or self.left
-                for part in self.scenes[0].parts:
-                    yield from alone._arguments(part, replay)
-                    yield from alone._node("replay", part, replay)
+                yield from self._replay(replay)
                 if self.mode == "train":
                     yield from self._replayed_statistics(replay)
                     yield from self._gradients("gradient replay", replay)
@@ -187,6 +183,19 @@ class _Pass:
             yield from self._single_gradients()
 
     # --- what a node computes ------------------------------------------------------------------------
+
+    def _replay(self, replay: Reading) -> Iterator[Comparison]:
+        """Each node alone, on what the first backend's had or on several times that."""
+        alone = copy(self)
+        beyond = self.pair.first.arrays(f"{self.name} beyond")
+        alone.left = beyond or self.left
+        names = {part.path: part.names for part in self.scenes[0].parts}
+        for part in self.scenes[0].parts:
+            yield from alone._arguments(part, replay)
+            read = [f"node {name}" for source in part.sources for name in names.get(source, ())]
+            # What the second backend does not have returned no multiple to those that read it.
+            if not beyond or all(name in replay for name in read):
+                yield from alone._node("replay", part, replay)
 
     def _outputs(self) -> Iterator[Comparison]:
         """The outputs as users see them, with all that coarse ops do to them."""
