@@ -174,7 +174,13 @@ def _runs(parser: argparse.ArgumentParser) -> None:
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
     parser.add_argument("--small", action="store_true", help="at one small size, chosen to suit each network")
-    parser.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    parser.add_argument(
+        "--batch",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="images at a time, one more at the last of several sizes (default: 3)",
+    )
     parser.add_argument(
         "--steps",
         type=_count,
