@@ -62,7 +62,9 @@ def sized(graph: Graph) -> Iterator[Problem]:
     for module in graph.modules:
         for node in module.nodes:
             for path, call in elements_of(node.call):
-                for argument in call.module.arguments if isinstance(call, BlockCall) else ():
+                if not isinstance(call, BlockCall):
+                    continue
+                for argument in call.module.arguments:
                     value = call.argument(argument.name)
                     if any(symbol.size for symbol in symbols_of(value)):
                         message = f"{call.module.name}'s weights would depend on the image's size: "
