@@ -200,7 +200,13 @@ def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[R
     """The reports of a network whose task did not return."""
     failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
     pairs = [(backends[0].name, other.name) for other in backends[1:]]
-    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
+    return [
+        Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}, finished=_now()) for pair in pairs
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
@@ -227,7 +233,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
         },
         first.network.digest,
         command(first, second),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        _now(),
     )
 
 
