@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from segspec import __version__, cli_recordings, cli_weights
-from segspec.errors import Problem, SpecError, fail, shown
+from segspec.errors import Problem, SpecError, fail, shown, suggest
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
@@ -125,6 +125,13 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(verify)
     _backends(verify)
     _runs(verify)
+    verify.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="networks that run at a time, each in processes of its own (default: 1)",
+    )
     verify.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, for CI")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page that shows every node")
     verify.add_argument(
@@ -218,7 +225,7 @@ def _bindings(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="a parameter's value; may be repeated",
+        help="a parameter's value; may be repeated; with --all, of the networks that have it",
     )
     parser.add_argument("--preset", default="", metavar="P", help="a preset of the spec")
 
@@ -286,6 +293,18 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+def _settings_of_each(options: argparse.Namespace, definitions: Sequence[Definition]) -> list[dict[str, Any]]:
+    """The settings of each network: all that are asked for; of --all those that are parameters of its own."""
+    settings = _settings(options)
+    if not ("all" in options and options.all):
+        return [settings] * len(definitions)
+    known = {key for definition in definitions for key in definition.block.params}
+    for key in settings:
+        if key not in known:
+            raise fail("usage", f"no network has a parameter {shown(key)}", remedy=suggest(key, known))
+    return [{key: settings[key] for key in settings if key in held.block.params} for held in definitions]
+
+
 def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str]]]:
     """The specs asked for, each with the presets asked for; problems of all of them together."""
     from segspec.spec.load import Loader
@@ -317,9 +336,9 @@ def _asked(options: argparse.Namespace) -> list[str]:
         if not options.names:
             raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
         return list(options.names)
-    if options.preset or options.settings or not all(map(Path.is_dir, map(Path, options.names))):
+    if options.preset or not all(map(Path.is_dir, map(Path, options.names))):
         remedy = "name folders of specs, or nothing for the zoo"
-        raise fail("usage", "--all takes no NAME, --preset or --set", remedy=remedy)
+        raise fail("usage", "--all takes no NAME and no --preset", remedy=remedy)
     if not options.names:
         return list(networks())
     found: list[str] = []
@@ -334,8 +353,9 @@ def _asked(options: argparse.Namespace) -> list[str]:
 def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
     from segspec.graph.elaborate import Elaborator, elaborate
 
-    settings, elaborator = _settings(options), Elaborator()
-    for definition, presets in _definitions(options):
+    elaborator, found = Elaborator(), _definitions(options)
+    each = _settings_of_each(options, [definition for definition, _ in found])
+    for (definition, presets), settings in zip(found, each, strict=True):
         for preset in presets:
             yield elaborate(definition, settings, preset, elaborator)
 
@@ -384,10 +404,11 @@ def _check(options: argparse.Namespace) -> int:
     from segspec.render.check import check
     from segspec.spread import spread
 
-    settings, elaborator = _settings(options), Elaborator()
+    elaborator, definitions = Elaborator(), _definitions(options)
+    each = _settings_of_each(options, [definition for definition, _ in definitions])
 
-    def checked(asked: tuple[Definition, list[str]]) -> tuple[list[Checked], list[Problem]]:
-        definition, presets = asked
+    def checked(asked: tuple[tuple[Definition, list[str]], dict[str, Any]]) -> tuple[list[Checked], list[Problem]]:
+        (definition, presets), settings = asked
         if not options.preset and not settings:
             presets = ["", *definition.block.presets]  # type: ignore[attr-defined]
         results: list[Checked] = []
@@ -399,7 +420,7 @@ def _check(options: argparse.Namespace) -> int:
                 problems += error.problems
         return results, problems
 
-    found = spread(checked, _definitions(options))
+    found = spread(checked, list(zip(definitions, each, strict=True)))
     results = [result for held, _ in found for result in held]
     problems = [problem for _, held in found for problem in held]
     if problems:
@@ -491,6 +512,7 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         small=options.small,
         python=interpreters(options.python),
         timeout=options.timeout,
+        jobs=getattr(options, "jobs", 1),
     )
 
 

@@ -100,8 +100,9 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
         ("check nowhere/tiny.yaml", "unknown-spec]: there is no file 'nowhere/tiny.yaml'", "specs: deeplabv1"),
         ("check .", "unknown-spec]: no spec is called '.'", "specs: deeplabv1"),
         ("check", "usage]: name a network, or give --all", "segspec list"),
-        ("check --all unet", "usage]: --all takes no NAME, --preset or --set", ""),
-        ("check --all --preset small", "usage]: --all takes no NAME, --preset or --set", ""),
+        ("check --all unet", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --preset small", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --set widht=8", "usage]: no network has a parameter 'widht'", "did you mean 'width'?"),
         ("check tiny.yaml --preset smal", "unknown-preset]: 'tiny' has no preset 'smal'", "did you mean 'small'?"),
         (
             "check tiny.yaml --set widht=3",
@@ -317,7 +318,8 @@ def test_many_specs_are_checked_at_once(capfd: pytest.CaptureFixture[str]) -> No
     """The same lines in the same order, however many processes work on them."""
     command = [sys.executable, "-m", "segspec", "check", "--all"]
     assert subprocess.run(command, check=False).returncode == 0
-    at_once = capfd.readouterr().out
+    at_once, said = capfd.readouterr()
+    assert said == ""
     ended = threading.Event()
     threading.Thread(target=ended.wait, daemon=True).start()  # beside another thread nothing is forked
     try:

@@ -26,6 +26,8 @@ TIMEOUT = 900.0
 """Seconds that one pass of one network may take."""
 
 
+BEAT = 0.5
+"""Seconds after which it is told again what a process is at."""
 RESTARTS = 3
 """How many passes of one network may end their process, or take too long, before the rest is not tried."""
 
@@ -46,6 +48,7 @@ class Doing:
 
 
 Tell = Callable[[Doing], None]
+"""What is told of the progress; where it raises, the process ends."""
 
 
 @dataclass
@@ -160,6 +163,7 @@ def _watch(
         _running.add(process)
         starting = True
         late, run, doing = False, "", "importing the framework"
+        told: Doing | None = None
         try:
             for event in _events(process, timeout):
                 if event is None:
@@ -172,7 +176,9 @@ def _watch(
                     run, index = event["run"], names.index(event["module"])
                     doing = run or "importing the module"
                     share = passes[index].index(run) / len(passes[index]) if run else 0.0
-                    tell(Doing(backend.title, modules[index]["title"], run, index, len(modules), share))
+                    told = Doing(backend.title, modules[index]["title"], run, index, len(modules), share)
+                if told:
+                    tell(told)
             if not late:
                 _wait(process)
         finally:
@@ -234,21 +240,30 @@ def missing(backend: Backend, python: str = "") -> Problem:
 
 
 def _environment() -> dict[str, str]:
-    """The process's environment: no Python writes compiled files beside the scripts, which may not be its own."""
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    """The process's environment.
+
+    Python writes no compiled files beside the scripts, whose folder may not be its own. One thread, unless
+    ``OMP_NUM_THREADS`` says otherwise: on small maps more of them wait for each other longer than they work.
+    """
+    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _events(process: subprocess.Popen[bytes], timeout: float) -> Any:
-    """The events of a process until it ends; None where none came in time."""
+    """The events of a process until it ends, an empty one while there is none; None where none came in time."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
+        heard = time.monotonic()
         while True:
-            if not selector.select(timeout):
-                yield None
-                return
+            if not selector.select(min(BEAT, timeout)):
+                if time.monotonic() - heard >= timeout:
+                    yield None
+                    return
+                yield {}
+                continue
+            heard = time.monotonic()
             part = process.stdout.read()
             if not part:
                 return

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segspec import __version__, files
-from segspec.backends.arrays import Reading
+from segspec.backends.arrays import SUMS, Reading
 from segspec.errors import Place, fail
 from segspec.parity.recording import Plan, Recording
 from segspec.parity.scene import Scene
@@ -37,7 +37,7 @@ def save(recording: Recording, path: Path) -> None:
         keys: dict[int, str] = {}
         passes[name] = {}
         for entry, (dtype, shape, offset, sketched, norm) in held.index.items():
-            parts = [(offset, entry, dtype, tuple(shape)), (sketched, f"{entry} (sketch)", "<f8", None)]
+            parts = [(offset, entry, dtype, tuple(shape)), (sketched, f"{entry} (sketch)", "<f8", (SUMS,))]
             for place, key, kind, size in parts:
                 if place is not None and place not in keys:  # an array of several names is there once
                     keys[place] = f"{name}/{key}"
@@ -62,10 +62,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _tensor(held: Reading, key: str, dtype: str, shape: tuple[int, ...] | None, place: int) -> Tensor:
-    array = held.at(place, dtype, shape)
+def _tensor(held: Reading, key: str, dtype: str, shape: tuple[int, ...], place: int) -> Tensor:
     names = {kind: name for name, kind in DTYPES.items() if name != "BF16"}
-    return Tensor(key, names[np.dtype(dtype)], array.shape, lambda: array)
+    return Tensor(key, names[np.dtype(dtype)], shape, lambda: held.at(place, dtype, shape))
 
 
 def load(path: Path) -> Recording:

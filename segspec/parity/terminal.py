@@ -33,18 +33,19 @@ def progress(backends: int) -> Iterator[Tell]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     ]
-    seen: list[str] = []
+    reached: dict[tuple[str, int], float] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as shown:
         task = shown.add_task("starting", networks="", total=None)
 
         def tell(doing: Doing) -> None:
-            if doing.backend not in seen:
-                seen.append(doing.backend)
+            reached[doing.backend, doing.done] = doing.share
+            if doing.done:  # they come one after another
+                reached[doing.backend, doing.done - 1] = 1
             shown.update(
                 task,
                 description=f"{doing.network}: {doing.backend}, {doing.run or 'importing the module'}",
                 networks=f"{doing.done}/{doing.total} networks",
-                completed=(len(seen) - 1) * doing.total + doing.done + doing.share,
+                completed=sum(reached.values()),
                 total=backends * doing.total,
             )
 

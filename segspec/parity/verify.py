@@ -6,10 +6,11 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 from segspec.errors import SpecError, fail
 from segspec.graph.model import Graph
@@ -39,7 +40,8 @@ class Settings:
     """How networks are verified: by default at sizes chosen for each, three images at a time.
 
     ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
-    ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass.
+    ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass. ``jobs`` is how many
+    networks run at a time; the memory that they need adds up.
     """
 
     sizes: tuple[Size, ...] = ()
@@ -49,6 +51,7 @@ class Settings:
     small: bool = False
     python: Mapping[str, str] = field(default_factory=dict)
     timeout: float = TIMEOUT
+    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ def verify(
     """A report for every graph and every backend but the first, which the others are held against.
 
     An ``executor`` runs each network as a task of its own, where it likes; what becomes of one is no concern of the
-    others. Without one a few networks at a time share a process of each backend here. Raises :class:`SpecError` where
-    a framework is missing, or a size is one that the network or a backend cannot take.
+    others. Without one a few networks after another share a process of each backend here. Raises :class:`SpecError`
+    where a framework is missing, or a size is one that the network or a backend cannot take.
     """
     asked = settings or Settings()
     if executor is None:
@@ -123,14 +126,29 @@ def verify(
     if executor is not None:
         yield from _elsewhere(graphs, plans, backends, asked, executor, tell or quiet)
         return
-    for start in range(0, len(graphs), GROUP):
-        group = slice(start, start + GROUP)
-        yield from _here(graphs[group], plans[group], backends, asked, _counted(tell or quiet, start, len(graphs)))
+    stop = Event()
+
+    def group(start: int) -> list[Report]:
+        def counted(doing: Doing) -> None:
+            if stop.is_set():
+                raise _Stopped
+            (tell or quiet)(replace(doing, done=start + doing.done, total=len(graphs)))
+
+        held = slice(start, start + GROUP)
+        return list(_here(graphs[held], plans[held], backends, asked, counted))
+
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        futures = [pool.submit(group, start) for start in range(0, len(graphs), GROUP)]
+        try:
+            for future in futures:
+                yield from future.result()
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
-def _counted(tell: Tell, before: int, total: int) -> Tell:
-    """What is told of a group, as of all networks."""
-    return lambda doing: tell(replace(doing, done=doing.done + before, total=total))
+class _Stopped(Exception):
+    """Whoever wanted the reports is gone."""
 
 
 def _here(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from concrete import Misfit, TooLarge, network
-from drawing import Case, Size
+from drawing import Case, Size, words
 
 from segspec.algebra.symbols import whole
 from segspec.errors import SpecError
@@ -42,9 +42,9 @@ SAMPLES = 3
 DOCUMENTED = {
     "refused": "",  # what a backend cannot compute
     "size": "no image size suits",
-    "shape": "its weight would depend on the image's size",
+    "shape": "would depend on the image's size",
 }
-"""The errors that a spec may meet that fits at some size: their codes, and how their messages begin."""
+"""The errors that a spec may meet that fits at some size: their codes, and what their messages hold."""
 
 
 class Finding(AssertionError):
@@ -53,6 +53,10 @@ class Finding(AssertionError):
 
 class Discarded(Exception):
     """The spec cannot be compared, for a reason that is documented."""
+
+
+BROADCAST = "the inputs differ in"
+"""What a size is refused for where two axes differ; by what is refused, one of them may be 1 by chance."""
 
 
 @lru_cache
@@ -78,6 +82,7 @@ def examine(case: Case, health: Counter[str]) -> None:
                 raise kind("ParameterCount")(
                     f"{name} has {held.parameters} parameters, {parameters(graph)} are counted"
                 )
+        _reload(graph, next(size for size in case.sizes[:2] if _usable(graph, size, train=False)), networks)
         for size in case.sizes[:2]:
             for train in (False, True):
                 if _usable(graph, size, train=train):
@@ -94,18 +99,23 @@ def _graph(case: Case, folder: Path) -> Graph:
         return elaborate(definition)
     except SpecError as error:
         first = error.problems[0]
-        if all(problem.message.startswith(DOCUMENTED.get(problem.code, "\0")) for problem in error.problems):
+        if all(DOCUMENTED.get(problem.code, "\0") in problem.message for problem in error.problems):
             raise Discarded(f"{first.code}: {first.message}") from None
         raise kind(f"Refused_{first.code}")(f"{first.code}: {first.message}") from None
 
 
 def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
-    """At every size: what elaboration says of it, and which shapes it infers, is what the second reading says."""
+    """At every size: what elaboration says of it, and which shapes it infers, is what the second reading says.
+
+    A class that is applied again computes all that any call of it needs, so that it may ask for more than the outputs
+    depend on, and for no more than all nodes do.
+    """
+    applied = "apply" in words(case.spec)
     for size in case.sizes:
         height, width, batch = size
         problem = size_problem(graph, height, width, batch, training=False)
         try:
-            body = network(case.spec, size)
+            body, outputs = network(case.spec, size)
         except TooLarge:
             continue
         except Misfit as misfit:
@@ -113,17 +123,33 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
                 raise kind("SizeAllowed")(f"{size} is allowed, and does not fit: {misfit}") from None
             health["sizes refused by both"] += 1
             continue
+        if problem and applied and not _fits_wholly(case, size):
+            health["sizes refused for what an applied block computes besides"] += 1
+            continue
+        if problem and BROADCAST in problem.message and body.repeats:
+            health["sizes refused since an axis is 1 by chance"] += 1
+            continue
         if problem:
             raise kind("SizeRefused")(f"{size} is refused, and fits: {problem.message}")
         training = size_problem(graph, height, width, batch, training=True)
-        if bool(training) is not bool(body.untrainable):
-            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {body.untrainable}")
-        read = {name: value.shape for name, (value, _) in body.outputs(case.spec).items()}
+        untrainable = sorted({item for value in outputs.values() for item in value.untrainable})
+        if bool(training) is not bool(untrainable) and not (training and applied and body.untrainable):
+            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {untrainable}")
+        read = {name: value.shape for name, value in outputs.items()}
         values = at_size(graph, height, width, batch)
         inferred = {output.name: tuple(map(whole, resolve(output.shape, values))) for output in graph.root.outputs}
         if inferred != read:
             raise kind("Shapes")(f"at {size}: inferred {inferred}, read {read}")
         health["sizes allowed by both"] += 1
+
+
+def _fits_wholly(case: Case, size: Size) -> bool:
+    """Whether all nodes fit at a size, those included that no output depends on."""
+    try:
+        network(case.spec, size, lenient=False)
+    except Misfit:
+        return False
+    return True
 
 
 def _written(graph: Graph, folder: Path) -> dict[str, Path]:
@@ -148,23 +174,36 @@ def _usable(graph: Graph, size: Size, *, train: bool) -> bool:
     return not size_problem(graph, *size, training=train) and not size_refusal(graph, list(backends().values()), *size)
 
 
+def _inputs(graph: Graph, size: Size) -> list[np.ndarray]:
+    values = at_size(graph, *size)
+    return [
+        seeded.image(item.name, tuple(map(whole, resolve(item.shape, values)))).astype("float64")
+        for item in graph.root.inputs
+    ]
+
+
+def _reload(graph: Graph, size: Size, networks: dict[str, Network]) -> None:
+    """A module that is imported again, with the state of the first, computes the same to the bit."""
+    inputs = _inputs(graph, size)
+    for name, held in networks.items():
+        before = held.run(inputs, train=False).outputs
+        for first, second in zip(before, held.reloaded(inputs), strict=True):
+            if not np.array_equal(first, second, equal_nan=first.dtype.kind == "f"):
+                raise kind(f"Reload_{name}")(f"{name} computes something else at {size} when imported again")
+
+
 def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network], health: Counter[str]) -> None:
     """Shapes, outputs and gradients of both frameworks at one size in one mode."""
     height, width, batch = size
     values = at_size(graph, height, width, batch)
-    inputs = [
-        seeded.image(item.name, tuple(map(whole, resolve(item.shape, values)))).astype("float64")
-        for item in graph.root.inputs
-    ]
+    inputs = _inputs(graph, size)
     where = f"at {height}x{width}x{batch} in {'train' if train else 'eval'} mode"
-    from frameworks import Known, Noise
+    from frameworks import Noise
 
     results: dict[str, Result] = {}
     for name, held in networks.items():  # PyTorch's first
         try:
             results[name] = held.run(inputs, train=train)
-        except Known as known:
-            raise Discarded(str(known)) from None
         except Exception as error:
             raise kind(f"Failed_{name}")(f"{name} fails {where}: {type(error).__name__}: {error}") from error
         if not all(np.isfinite(array).all() for array in _flat(results[name])):
