@@ -142,6 +142,10 @@ def verify(
         try:
             for future in futures:
                 yield from future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt()
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
