@@ -199,7 +199,7 @@ def _verified(
     verifier = _verifier(config)
     path = config.rootpath / name
     with _failing(SpecError, argparse.ArgumentTypeError):
-        chosen = [_size(size) if isinstance(size, str) else size for size in sizes]
+        chosen = _sizes(sizes)
         graph = verifier.graph(str(path) if path.is_file() else name, preset, parameters)
     reports = verifier.reports(graph, verifier.backends(), chosen or config.getoption("--segspec-size"))
     for report in reports if check else []:
@@ -302,6 +302,14 @@ def _expect_equal(report: Report) -> None:
     from segspec.parity.report import as_text, headline
 
     pytest.fail(f"{headline(report)}\n\n{as_text([report])}\n\n{report.command}", pytrace=False)
+
+
+def _sizes(given: Any) -> list[Size]:
+    """Sizes as a marker or the fixture has them; raises :class:`argparse.ArgumentTypeError`."""
+    if not isinstance(given, list | tuple):
+        raise argparse.ArgumentTypeError(f"sizes={given!r} is no list of sizes, such as ['123x97']")
+    texts = ["x".join(map(str, size)) if isinstance(size, list | tuple) else str(size) for size in given]
+    return [_size(text) for text in texts]
 
 
 def _size(text: str) -> Size:

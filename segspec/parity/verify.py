@@ -142,6 +142,10 @@ def verify(
         try:
             for future in futures:
                 yield from future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt()
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -218,7 +222,13 @@ def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[R
     """The reports of a network whose task did not return."""
     failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
     pairs = [(backends[0].name, other.name) for other in backends[1:]]
-    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
+    return [
+        Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}, finished=_now()) for pair in pairs
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
@@ -245,7 +255,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
         },
         first.network.digest,
         command(first, second),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        _now(),
     )
 
 

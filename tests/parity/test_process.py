@@ -226,9 +226,10 @@ def test_whoever_is_ended_clears_everything_away(tmp_path: Path, end: str) -> No
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_what_is_printed_is_no_event_and_fills_no_pipe(graph: Graph, tmp_path: Path, name: str) -> None:
+def test_what_is_printed_is_no_event_and_what_is_read_is_nothing(graph: Graph, tmp_path: Path, name: str) -> None:
     prints = (
         "import os, sys\n"
+        "assert sys.stdin.read() == ''\n"
         "for stream in (sys.stdout, sys.stderr):\n"
         '    stream.write(\'{"module": "m0"}\\n\' * 20_000)\n'
         "    stream.flush()\n"
@@ -344,15 +345,14 @@ def _needed(name: str) -> Iterator[metadata.Distribution]:
                 )
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has PyTorch and what that needs, and neither segspec nor PaddlePaddle."""
+def _alone(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has one framework and what that needs, and neither segspec nor the other."""
     folder = tmp_path_factory.mktemp("environment")
     command = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
     subprocess.run(command, check=True, capture_output=True)
     packages = next((folder / "venv").glob("lib/python*/site-packages"))
-    for name in ("torch", "numpy"):
-        for held in _needed(name):
+    for wanted in ("torch" if name == "torch" else "paddlepaddle", "numpy"):
+        for held in _needed(wanted):
             for top in {file.parts[0] for file in held.files or () if ".." not in file.parts}:
                 source, target = Path(str(held.locate_file(top))), packages / top
                 if source.exists() and not target.exists() and top != "__pycache__":
@@ -362,17 +362,24 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.torch
 @pytest.mark.paddle
+@pytest.mark.parametrize(("own", "other"), [("torch", "paddle"), ("paddle", "torch")])
 def test_a_backend_runs_in_an_environment_of_its_own(
-    alone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    own: str,
+    other: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    alone = _alone(own, tmp_path_factory)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    for name, there in (("torch", True), ("numpy", True), ("paddle", False), ("segspec", False)):
+    for name, there in ((own, True), ("numpy", True), (other, False), ("segspec", False)):
         command = [str(alone), "-c", f"import importlib.util as u; print(u.find_spec({name!r}) is not None)"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(there), name
-    with pytest.raises(SpecError, match=r"segspec\[paddle\]"):
-        record([_task(network(SPEC), backend("paddle"))], tmp_path, python=str(alone))
-    arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python=torch={alone}"]
+    with pytest.raises(SpecError, match=rf"segspec\[{other}\]"):
+        record([_task(network(SPEC), backend(other))], tmp_path, python=str(alone))
+    arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python={own}={alone}"]
     assert main(arguments) == 0
     assert "agree" in capsys.readouterr().out
