@@ -77,11 +77,8 @@ class Network:
         """What the module computes in eval mode, imported anew and given the state of this one."""
         again = copy(self)
         again.network = self._imported()
-        left = (
-            again.network.load_state_dict(self.network.state_dict())
-            if self.name == "torch"
-            else (again.network.set_state_dict(self.network.state_dict()))
-        )
+        load = again.network.load_state_dict if self.name == "torch" else again.network.set_state_dict
+        left = load(self.network.state_dict())
         if any(left):
             raise ValueError(f"the state does not fit: {left}")
         again.network.eval()

@@ -1,4 +1,4 @@
-"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, a hundred in a process, and keep every failure, minimised.
+"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, 250 in a process, and keep every failure, minimised.
 
 Prints what was found and what the specs came to; exits with 1 if something was found. Each spec has a seed of its
 own, from ``--seed`` on, so that it can be drawn again. A failure lies in the folder ``--keep``, in the form of
@@ -23,10 +23,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
 from smaller import smallest
 
-PIECE = 100
+PIECE = 250
 """How many specs one process examines."""
 
-PATIENCE = 1_800
+PATIENCE = 900
 """Seconds that a process may take."""
 
 
