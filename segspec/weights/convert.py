@@ -87,7 +87,8 @@ def _said(found: Published, checkpoint: Checkpoint) -> Iterator[str]:
     yield f"{checkpoint.path} is read as {found.title}, for {network}"
     names = [entry.name for entry in entries(found.graph)]
     weights = [key for key, tensor in checkpoint.tensors.items() if tensor.floating]
-    if unused := [key for key in weights if key in found.ignored]:
+    ignored = set(found.ignored)
+    if unused := [key for key in weights if key in ignored]:
         yield f"not used: {grouped(unused, weights)}"
     if found.zeros:
         yield f"zero, as it is not in the published network: {grouped(found.zeros, names)}"

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from itertools import takewhile
 
 import numpy as np
 
@@ -186,17 +187,20 @@ def placed(fitted: Fitted, backend: Backend | None) -> dict[str, Tensor]:
 
 def grouped(names: Iterable[str], among: Sequence[str]) -> str:
     """Tensors by the blocks that hold them: 'enc1.* (14 of 14), logits.weight, logits.bias'."""
-    sizes = Counter(_block(name, _depth(among)) for name in among)
+    depth = _depth(among)
+    sizes = Counter(_block(name, depth) for name in among)
     parts = []
     for block, held in _blocks(names, among).items():
-        parts += [f"{block}.* ({len(held)} of {sizes[block]})"] if len(held) > 2 else held
+        several = [f"{block:.80}.* ({len(held)} of {sizes[block]})"]
+        parts += several if len(held) > 2 else [f"{name:.80}" for name in held]
     return ", ".join(parts[:MAX_LISTED]) + (f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else "")
 
 
 def _blocks(names: Iterable[str], among: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
+    depth = _depth(among)
     for name in names:
-        found.setdefault(_block(name, _depth(among)), []).append(name)
+        found.setdefault(_block(name, depth), []).append(name)
     return found
 
 
@@ -206,10 +210,11 @@ def _block(name: str, depth: int) -> str:
 
 def _depth(names: Sequence[str]) -> int:
     """How many parts of a name say its block: one, or more where all tensors stand in one block."""
-    depth = 1
-    while len({_block(name, depth) for name in names}) == 1 and any(name.count(".") > depth for name in names):
-        depth += 1
-    return depth
+    if not names:
+        return 1
+    first, last = (name.split(".") for name in (min(names), max(names)))
+    shared = len([*takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))])
+    return max(1, min(shared + 1, max(name.count(".") for name in names)))
 
 
 def shown(shape: tuple[int, ...]) -> str:
