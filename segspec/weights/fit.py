@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from itertools import takewhile
 
@@ -25,6 +25,17 @@ MAX_LISTED = 6
 
 ALLOW = "--allow PATTERN leaves out what it matches, as --allow 'head.*'"
 """What to do about tensors that do not fit."""
+
+
+def remedy(allowed: Sequence[str], names: Sequence[str]) -> str:
+    """What to do about tensors that do not fit, where ``allowed`` did not help."""
+    return "; ".join([*idle(allowed, names), ALLOW])
+
+
+def idle(allowed: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Which patterns match nothing, in words."""
+    unmet = [pattern for pattern in allowed if not any(fnmatchcase(name, pattern) for name in names)]
+    return [f"--allow '{pattern:.80}' matches no tensor" for pattern in unmet]
 
 
 @dataclass(frozen=True)
@@ -119,11 +130,11 @@ class Fit:
                 listed = [held[first] for first, *_ in _blocks(held, names).values()]
                 message = f"it has {_count(held)} {title}: {grouped(held, names)}: {'; '.join(listed[:MAX_LISTED])}"
                 found.append((message + ("; …" if len(held) > len(listed[:MAX_LISTED]) else ""), ""))
-        problems = [Problem("checkpoint", message, place, "", remedy) for message, remedy in found]
+        problems = [Problem("checkpoint", message, place, "", advice) for message, advice in found]
         if problems:
             last = problems.pop()
-            remedy = f"{last.remedy}; {ALLOW}".removeprefix("; ")
-            problems.append(Problem(last.code, last.message, last.place, "", remedy))
+            advice = "; ".join(filter(None, [last.remedy, remedy(self.allowed, [*names, *self.checkpoint.tensors])]))
+            problems.append(replace(last, remedy=advice))
         return problems
 
     def fitted(self) -> Fitted:

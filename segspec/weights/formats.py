@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,9 +35,9 @@ WRITERS: dict[str, Written] = {PORTABLE: portable.write, "archive": archive.writ
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a file. Raises :class:`~segspec.errors.SpecError` if it is none, or not a harmless one."""
     place = Place(str(path))
-    if path.exists() and not path.is_file():
-        raise fail("unreadable", "it is there, but is no file", place)  # reading a pipe would wait for its writer
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise fail("unreadable", "it is there, but is no file", place)  # reading a pipe would wait for its writer
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
