@@ -131,7 +131,7 @@ def _convert(options: argparse.Namespace) -> int:
     kind = formats.format_of(options.kind, options.target)
     checkpoint = formats.read(options.source)
     found = _fitted(options, checkpoint, options.named_by, options.published)
-    if strange := strange_numbers(checkpoint, found.keys):
+    if strange := strange_numbers(checkpoint, found.keys, kind):
         more = f" and {len(strange) - MAX_KEYS:,} more" if len(strange) > MAX_KEYS else ""
         _note([f"not all numbers are finite in {', '.join(strange[:MAX_KEYS])}{more}"], "warning")
     if note := recast(found, kind):

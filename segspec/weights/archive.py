@@ -18,7 +18,7 @@ import numpy as np
 from segspec.weights import pickles
 from segspec.weights.arrays import ordered
 from segspec.weights.pickles import Named, Refused
-from segspec.weights.tensors import BFLOAT16, DTYPES, MAX_LISTING, Pickled, Tensor, shape_of
+from segspec.weights.tensors import BFLOAT16, DTYPES, MAX_LISTING, Pickled, Tensor, prepared, shape_of
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first of the pickles in the form before the zip form."""
@@ -260,9 +260,9 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
             member.write(b"".join([*pickle, b"u."]))
         with _member(archive, f"{folder}byteorder", 6) as member:
             member.write(b"little")
-        for index, tensor in enumerate(tensors.values()):
+        for index, (tensor, pieces) in enumerate(zip(tensors.values(), prepared(tensors.values()), strict=True)):
             with _member(archive, f"{folder}data/{index}", tensor.nbytes) as member:
-                for piece in tensor.pieces():
+                for piece in pieces:
                     member.write(piece.data.cast("B"))
                     done += piece.nbytes
                     yield done

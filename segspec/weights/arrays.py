@@ -13,7 +13,7 @@ import numpy as np
 
 from segspec.weights import pickles
 from segspec.weights.pickles import Buildable, Named, Raw, Refused
-from segspec.weights.tensors import BFLOAT16, DTYPES, Pickled, Tensor, shape_of
+from segspec.weights.tensors import BFLOAT16, DTYPES, Pickled, Tensor, prepared, shape_of
 
 NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "U16"} | {DTYPES[BFLOAT16]: BFLOAT16}
 """An array of 16-bit unsigned integers is one of bfloat16: frameworks that write arrays have no other use for it."""
@@ -180,7 +180,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
     made += pickles.literal((0,)) + b"C\x01b" + b"\x87R"
     file.write(pickles.opening() + b"}(")
     done = 0
-    for key, tensor in tensors.items():
+    for (key, tensor), pieces in zip(tensors.items(), prepared(tensors.values()), strict=True):
         shape = tensor.shape
         code = DTYPES[tensor.dtype].str
         order, code = code[0], code[1:]
@@ -188,7 +188,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
         kind += pickles.literal((3, order, None, None, None, -1, -1, 0)) + b"b"
         file.write(pickles.literal(key) + made + b"(" + pickles.literal(1) + pickles.literal(shape) + kind + b"\x89")
         file.write(pickles.raw(tensor.nbytes))
-        for piece in tensor.pieces():
+        for piece in pieces:
             file.write(piece.data.cast("B"))
             done += piece.nbytes
             yield done

@@ -158,11 +158,14 @@ def recast(found: Fitted, kind: str) -> str:
     return f"{' and '.join(others)} become {wanted}, the type that {backend.title} loads"
 
 
-def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
-    """The keys of tensors with an element that is infinite or not a number."""
+def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str], kind: str) -> list[str]:
+    """The keys of tensors with an element that is infinite or not a number, or would be in a file of this format."""
+    backend = formats.backend_of(kind)
+    wanted = backend.checkpoints.dtype if backend else ""
     found = []
     for key in keys:
-        if not checkpoint.tensors[key].finite:
+        tensor = checkpoint.tensors[key]
+        if not (tensor.cast(wanted) if wanted not in ("", tensor.dtype) else tensor).finite:
             found.append(key)
         checkpoint.release()
     return found

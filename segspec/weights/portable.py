@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from segspec import __version__
 from segspec.graph.model import Graph
 from segspec.weights.pickles import Refused
-from segspec.weights.tensors import DTYPES, MAX_LISTING, Tensor, shape_of
+from segspec.weights.tensors import DTYPES, MAX_LISTING, Tensor, prepared, shape_of
 
 LENGTH = 8
 """How many bytes say how long the header is."""
@@ -94,8 +94,8 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
     text += b" " * (-len(text) % LENGTH)
     file.write(len(text).to_bytes(LENGTH, "little") + text)
     done = 0
-    for _, tensor in placed:
-        for piece in tensor.pieces():
+    for pieces in prepared(tensor for _, tensor in placed):
+        for piece in pieces:
             file.write(piece.data.cast("B"))
             done += piece.nbytes
             yield done

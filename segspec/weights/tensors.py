@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +87,10 @@ class Tensor:
         def read() -> np.ndarray:
             made = np.empty(self.shape, DTYPES[dtype])
             flat, done = made.reshape(-1), 0
-            for numbers in self.numbers():
-                flat[done : done + numbers.size] = numbers
-                done += numbers.size
+            with np.errstate(over="ignore"):  # what becomes infinite is found there
+                for numbers in self.numbers():
+                    flat[done : done + numbers.size] = numbers
+                    done += numbers.size
             return made
 
         return replace(self, dtype=dtype, read=read)
@@ -96,7 +100,7 @@ class Tensor:
         array = self.read()
         array = array if array.ndim else array.reshape(1)
         if not array.size:
-            return  # however long its axes are
+            array = array.reshape(1, 0)  # however long its axes are
         rows = max(1, PIECE // max(1, math.prod(array.shape[1:])))
         for start in range(0, len(array), rows):
             part = array[start : start + rows]
@@ -111,6 +115,21 @@ class Tensor:
     def finite(self) -> bool:
         """Whether no element is infinite or not a number."""
         return not self.floating or all(map(_finite, self.numbers()))
+
+
+def prepared(tensors: Iterable[Tensor]) -> Iterator[Iterator[np.ndarray]]:
+    """The pieces of each tensor in turn; while one is written, a second thread makes the next."""
+    numbered = ((index, piece) for index, tensor in enumerate(tensors) for piece in tensor.pieces())
+    for _, pieces in groupby(_ahead(numbered), key=itemgetter(0)):
+        yield (piece for _, piece in pieces)
+
+
+def _ahead(items: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    with ThreadPoolExecutor(1) as worker:
+        following = worker.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = worker.submit(next, items, None)
+            yield item
 
 
 class Pickled:

@@ -8,6 +8,8 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 import time
 import tracemalloc
 import zipfile
@@ -596,10 +598,21 @@ def test_what_is_not_finite_is_named(
     assert "1 not finite" in capsys.readouterr().out
 
 
+def test_what_becomes_infinite_is_named(
+    spec: Path, save: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    source = save("archive", **{"head.bias": np.array([1, 2, 3, -1e300])})
+    assert main(["weights", "convert", str(spec), str(source), str(tmp_path / "b.pth")]) == 0
+    assert capfd.readouterr().err == ""
+    assert main(["weights", "convert", str(spec), str(source), str(tmp_path / "b.pdparams")]) == 0
+    message = capfd.readouterr().err
+    assert "warning: not all numbers are finite in head.bias" in message
+    assert "RuntimeWarning" not in message
+
+
 def test_a_failure_in_writing_leaves_the_old_file(
     spec: Path, save: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from segspec.weights import portable
     from segspec.weights.tensors import Tensor
 
     source, target = save("archive"), tmp_path / "target.safetensors"
@@ -611,10 +624,26 @@ def test_a_failure_in_writing_leaves_the_old_file(
 
     monkeypatch.setattr(Tensor, "pieces", full)
     monkeypatch.setattr(Tensor, "finite", True)
-    assert portable.LENGTH == 8
     assert main(["weights", "convert", str(spec), str(source), str(target)]) == 2
     assert target.read_bytes() == b"the old one"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.yaml", "source.pth", "target.safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".pdparams"])
+def test_a_full_disk_leaves_the_old_file(suffix: str, tmp_path: Path) -> None:
+    """A process that may write no file of more than a megabyte stands for a disk with no more room."""
+    target = tmp_path / f"target{suffix}"
+    target.write_bytes(b"the old one")
+    code = (
+        "import resource, sys; from segspec.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20)); sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "weights", "init", "u2netp", "-o", str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == f"{target}: error[output]: cannot write: File too large\n"
+    assert target.read_bytes() == b"the old one"
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
 
 
 def test_a_target_that_is_no_file(spec: Path, save: Callable[..., Path], tmp_path: Path) -> None:
