@@ -13,7 +13,9 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 import traceback
 from collections import ChainMap, Counter
@@ -232,6 +234,26 @@ class Recorder:
                 self.write(f"gradient {name}", gradient)
 
 
+class Disturber(Recorder):
+    """Records no node, and disturbs what some return: by noise of a size that is given by key, relative to theirs."""
+
+    def __init__(self, framework: Framework, write: Writing, paths: dict[int, str], noise: dict[str, float]) -> None:
+        super().__init__(framework, write, paths, None, None, gradient=False)
+        self.noise = noise
+
+    def _argument(self, name: str, tensor: Any) -> Any:
+        return tensor
+
+    def _tensor(self, key: str, index: int, tensor: Any) -> Any:
+        if key not in self.noise:
+            return tensor
+        drawn = _generator(f"noise {key}:{index}").standard_normal(tuple(tensor.shape))
+        return tensor * self.framework.tensor(1 + self.noise[key] * drawn, tensor)
+
+    def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
+        """Nothing: outputs alone are of interest."""
+
+
 class Session:
     """One module: its weights, and its network in the dtype of the pass that runs."""
 
@@ -378,6 +400,14 @@ class Session:
         if train:
             self._record("statistic", write, "statistic")
 
+    def disturbed(self, asked: dict[str, Any], write: Writing) -> None:
+        """Run the network, some of its nodes disturbed, and record the outputs alone."""
+        train = asked["mode"] == "train"
+        with self._watching(Disturber(self.framework, write, self.paths, asked["noise"]), train=train):
+            _, outputs = self._call(asked, train=train)
+        for index, output in enumerate(outputs):
+            write(f"output {index}", self.framework.array(output), output)
+
     def training(self, asked: dict[str, Any], write: Writing) -> None:
         """Steps of an optimiser; after each its loss, the parameters and the statistics, which then start anew.
 
@@ -506,6 +536,8 @@ def main(framework: Framework) -> None:
     """
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what else is printed, by a framework for one, is no event
+    threading.Thread(target=_follow, args=[os.dup(0)], daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     tell(events, version=framework.version, python=platform.python_version(), numpy=np.__version__)
@@ -514,6 +546,14 @@ def main(framework: Framework) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
+
+
+def _follow(parent: int) -> None:
+    """End this process, and all that it started, when the one that waits for it has ended, however that was."""
+    os.read(parent, 1)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def tell(events: TextIO, **event: Any) -> None:

@@ -25,6 +25,8 @@ LEAST_NOISE = 2**-21
 VANISHED = 1e-6
 """A gradient this much smaller than the largest of its node is what cancellation left: its scale is that one's."""
 
+AMPLIFIED = "as far as it moves where every node is disturbed by its floor"
+
 IDENTITY = Relation(1.0, 0.0, "")
 
 
@@ -193,12 +195,25 @@ class _Pass:
         for index, output in enumerate(wanted):
             path, name = output["path"], f"output {index}"
             coarse = self._coarse(path, "floors" if self.dtype == "float64" else "float32_floors")
+            moved = self._moved(name, right)
+            if moved > max(coarse[0], LIMIT):
+                coarse = moved, "; ".join(filter(None, [coarse[1], AMPLIFIED]))
             if path:
                 shape, depth = parts[path].shapes[output["index"]], parts[path].depth
             else:  # an input that is returned
                 given = self.left.digest(name)
                 shape, depth = given.shape if given else (), 0
             yield self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
+
+    def _moved(self, name: str, right: Reading) -> float:
+        """How far an output moves where nodes are disturbed by what is declared of them; a floor knows no gain."""
+        moved = 0.0
+        for held, plain in ((self.pair.first, self.left), (self.pair.second, right)):
+            disturbed = held.arrays(f"{self.name} disturbed")
+            one, other = plain.digest(name), disturbed.digest(name) if disturbed else None
+            if one and other and one.shape == other.shape:
+                moved += apart(one, other)
+        return moved
 
     def _node(self, check: str, part: Part, right: Reading) -> Iterator[Comparison]:
         own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")

@@ -148,7 +148,7 @@ def _watch(
         try:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # nothing comes, but its end where this process is no more
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
@@ -160,6 +160,7 @@ def _watch(
                 f"{backend.title} cannot be run by {python or sys.executable}: {error.strerror}",
                 remedy=f"give the path of an interpreter: --python {backend.name}=/path/to/python",
             ) from None
+        _running.add(process)
         starting = True
         late, run, doing = False, "", "importing the framework"
         told: Doing | None = None
@@ -181,8 +182,13 @@ def _watch(
             if not late:
                 _wait(process)
         finally:
+            interrupted = process not in _running
+            _running.discard(process)
             _kill(process)
-            process.stdout.close()  # type: ignore[union-attr]
+            for pipe in (process.stdin, process.stdout):
+                pipe.close()  # type: ignore[union-attr]
+        if interrupted:
+            raise KeyboardInterrupt
         if late:
             return f"it was stopped after {timeout:g} seconds in: {doing}", run
         errors.seek(0, os.SEEK_END)
@@ -194,6 +200,15 @@ def _watch(
         if starting:
             _refuse(backend, python, process.returncode, said)
         return f"{said}\nthe process ended with exit status {process.returncode} in: {doing}".strip(), run
+
+
+def interrupt() -> None:
+    """End the backends' processes that other threads wait for; these are interrupted then."""
+    while _running:
+        _end_group(_running.pop())
+
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def _refuse(backend: Backend, python: str, status: int, said: str) -> None:
@@ -268,6 +283,10 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process, if it has not ended, and all that it started."""
+    _end_group(process)
+    process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

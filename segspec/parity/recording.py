@@ -245,19 +245,30 @@ def _forward(
             # What nodes computed is what another backend replays.
             "whole": given is None and dtype == "float64",
         }
-        if dtype == "float32" or given is None or given.arrays(name) is None:
+        if dtype == "float32":
             yield asked
             continue
-        here = f"{size[0]}x{size[1]} {mode}"
-        coarse = [
-            part.key for held in (own, given.scenes) for part in held[here].parts if part.path in held[here].floors
-        ]
+        coarse = _coarse([own, *([given.scenes] if given else [])], f"{size[0]}x{size[1]} {mode}")
+        bare = {key: asked[key] for key in ("dtype", "mode", "inputs")}
         if coarse:
-            yield {**asked, "id": f"{name} as it is", "gradients": False}
-            yield {**asked, "given": _source(given, name), "coarse": coarse}
-        else:
+            yield {**bare, "id": f"{name} disturbed", "do": "disturbed", "noise": coarse}
+        if given is None or given.arrays(name) is None:
             yield asked
+            continue
+        if coarse:
+            yield {**bare, "id": f"{name} as it is", "do": "disturbed", "noise": {}}
+        yield {**asked, **({"given": _source(given, name), "coarse": list(coarse)} if coarse else {})}
         yield {**asked, "id": f"{name} replay", "given": _source(given, name)}
+
+
+def _coarse(held: Sequence[Mapping[str, Scene]], name: str) -> dict[str, float]:
+    """What backends declare of a pass's nodes, by key."""
+    found: dict[str, float] = {}
+    for declared in (scenes[name] for scenes in held):
+        for part in declared.parts:
+            if part.path in declared.floors:
+                found[part.key] = found.get(part.key, 0.0) + declared.floors[part.path][0]
+    return found
 
 
 def _training(graph: Graph, plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:

@@ -19,7 +19,7 @@ from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.job import Job, job
 from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Doing, Tell, quiet, require
+from segspec.parity.process import TIMEOUT, Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
@@ -142,6 +142,10 @@ def verify(
         try:
             for future in futures:
                 yield from future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt()
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -191,6 +195,9 @@ def _elsewhere(
                 found = _lost(graph, backends, error)
             yield from found
             tell(Doing("", graph.name, "", index, len(graphs)))
+    except KeyboardInterrupt:
+        interrupt()  # an executor of threads would wait for them
+        raise
     finally:
         for future in futures:
             future.cancel()
@@ -215,7 +222,13 @@ def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[R
     """The reports of a network whose task did not return."""
     failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
     pairs = [(backends[0].name, other.name) for other in backends[1:]]
-    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
+    return [
+        Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}, finished=_now()) for pair in pairs
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
@@ -242,7 +255,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
         },
         first.network.digest,
         command(first, second),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        _now(),
     )
 
 
