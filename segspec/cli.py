@@ -17,7 +17,7 @@ from segspec.errors import Problem, SpecError, fail, shown, suggest
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
-    from segspec.parity.verify import Settings
+    from segspec.parity.settings import Settings
     from segspec.render.backend import Backend
     from segspec.render.check import Checked
     from segspec.spec.load import Definition
@@ -502,7 +502,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _settings_of(options: argparse.Namespace) -> Settings:
-    from segspec.parity.verify import BATCH, Settings
+    from segspec.parity.settings import BATCH, Settings
 
     return Settings(
         sizes=tuple(options.size),

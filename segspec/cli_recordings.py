@@ -44,7 +44,8 @@ def record(options: argparse.Namespace) -> int:
     from segspec.parity import storage, terminal
     from segspec.parity.process import TIMEOUT, require
     from segspec.parity.recording import Task, record
-    from segspec.parity.verify import Settings, plan_for
+    from segspec.parity.settings import Settings
+    from segspec.parity.verify import plan_for
     from segspec.render.backend import backend, backends
     from segspec.render.check import refusals
 

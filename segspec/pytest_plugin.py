@@ -216,7 +216,7 @@ class _Verifier:
     def __init__(self, config: pytest.Config) -> None:
         from segspec.cli import interpreters
         from segspec.graph.elaborate import Elaborator
-        from segspec.parity.verify import Settings
+        from segspec.parity.settings import Settings
         from segspec.spec.load import Loader
 
         self.config = config

@@ -242,7 +242,7 @@ class Disturber(Recorder):
     """Records no node, and disturbs what some return: by noise of a size that is given by key, relative to theirs."""
 
     def __init__(self, framework: Framework, write: Writing, paths: dict[int, str], noise: dict[str, float]) -> None:
-        super().__init__(framework, write, paths, None, None, 1, gradient=False)
+        super().__init__(framework, write, paths, None, None, gradient=False)
         self.noise = noise
 
     def _argument(self, name: str, tensor: Any) -> Any:

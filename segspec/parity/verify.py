@@ -7,7 +7,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -18,40 +18,17 @@ from segspec.graph.sizes import size_problem
 from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.job import Job, job
-from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Doing, Tell, interrupt, quiet, require
+from segspec.parity.process import Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
+from segspec.parity.settings import BATCH, STEPS, Settings
 from segspec.parity.sizes import SMALL, default_sizes, exact_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
 from segspec.spec import document
 
-BATCH = 3
-"""Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
-STEPS = 2
-"""Steps of each optimiser."""
 GROUP = 8
 """How many networks share a process of each backend: the recordings of one can take a gigabyte of the disk."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How networks are verified: by default at sizes chosen for each, three images at a time.
-
-    ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
-    ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass. ``jobs`` is how many
-    networks run at a time; the memory that they need adds up.
-    """
-
-    sizes: tuple[Size, ...] = ()
-    batch: int = BATCH
-    steps: int = STEPS
-    starts: bool = True
-    small: bool = False
-    python: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = TIMEOUT
-    jobs: int = 1
 
 
 @dataclass(frozen=True)

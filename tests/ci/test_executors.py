@@ -25,7 +25,8 @@ from segspec.parity import verify as module
 from segspec.parity.executors import executor
 from segspec.parity.job import job
 from segspec.parity.junit import as_junit
-from segspec.parity.verify import Report, Settings, perform, verify
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, perform, verify
 from segspec.render import render
 from segspec.render.backend import backends
 from segspec.spec.load import load
