@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="replace")  # a terminal without ⌈ or × is no reason to stop
     if arguments is None:
         for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # as Ctrl-C: what was begun is cleared away
-            signal.signal(getattr(signal, name), signal.default_int_handler)
+            if signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:  # not under nohup
+                signal.signal(getattr(signal, name), signal.default_int_handler)
     collects = gc.isenabled()
     gc.disable()  # graphs are kept to the end: looking for garbage among them takes a quarter of the time
     try:

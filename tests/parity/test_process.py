@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -191,38 +192,49 @@ def test_whoever_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
     assert _ends(held)
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_whoever_is_ended_clears_everything_away(tmp_path: Path, end: str) -> None:
-    (tmp_path / "tiny.yaml").write_text(f"segspec: 1\nname: tiny\ninputs: {{x: {{channels: 4}}}}\n{SPEC}")
-    script, note, temporary = tmp_path / "python", tmp_path / "note", tmp_path / "temporary"
+@contextmanager
+def _verifying(folder: Path, **handlers: signal.Handlers) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A verification that never ends, its backend's process, and the folder of its files; signals are so handled."""
+    (folder / "tiny.yaml").write_text(f"segspec: 1\nname: tiny\ninputs: {{x: {{channels: 4}}}}\n{SPEC}")
+    script, note, temporary = folder / "python", folder / "note", folder / "temporary"
     temporary.mkdir()
     script.write_text(f"#!/bin/sh\necho $$ > {note}\nsleep 600\n")
     script.chmod(0o755)
+    pythons = [f"--python={name}={script}" for name in ("torch", "paddle")]
     caller = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "segspec",
-            "verify",
-            "tiny.yaml",
-            f"--python=torch={script}",
-            f"--python=paddle={script}",
-        ],
-        cwd=tmp_path,
+        [sys.executable, "-m", "segspec", "verify", "tiny.yaml", *pythons],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
+        # Whoever runs these tests in the background has some of them ignored.
+        preexec_fn=lambda: [signal.signal(getattr(signal, name), how) for name, how in handlers.items()],
     )
     try:
-        held = _begun(note)
+        yield caller, _begun(note), temporary
+    finally:
+        caller.kill()
+        caller.communicate()
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_whoever_is_ended_clears_everything_away(tmp_path: Path, end: str) -> None:
+    with _verifying(tmp_path, **{end: signal.SIG_DFL}) as (caller, held, temporary):
         assert list(temporary.iterdir())
         caller.send_signal(getattr(signal, end))
         _, said = caller.communicate(timeout=60)
-    finally:
-        caller.kill()
-    assert caller.returncode == 130
-    assert said == b""
-    assert _ends(held)
-    assert not list(temporary.iterdir())
+        assert caller.returncode == 130
+        assert said == b""
+        assert _ends(held)
+        assert not list(temporary.iterdir())
+
+
+def test_whoever_is_to_survive_the_terminal_does(tmp_path: Path) -> None:
+    """As ``nohup`` has it."""
+    with _verifying(tmp_path, SIGHUP=signal.SIG_IGN, SIGTERM=signal.SIG_DFL) as (caller, held, _):
+        caller.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            caller.wait(1)
+        assert _alive(held)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
