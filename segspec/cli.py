@@ -199,8 +199,10 @@ def _runs(parser: argparse.ArgumentParser) -> None:
         metavar="HxW",
         help="an image size; may be repeated (default: chosen to suit the network)",
     )
-    parser.add_argument("--small", action="store_true", help="at one small size, chosen to suit each network")
-    parser.add_argument("--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3)")
+    parser.add_argument("--small", action="store_true", help="at the first of the sizes that suit each network")
+    parser.add_argument(
+        "--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3, at the last size 4)"
+    )
     parser.add_argument(
         "--steps",
         type=_count,
@@ -503,11 +505,11 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _settings_of(options: argparse.Namespace) -> Settings:
-    from segspec.parity.settings import BATCH, Settings
+    from segspec.parity.settings import Settings
 
     return Settings(
         sizes=tuple(options.size),
-        batch=options.batch or BATCH,
+        batch=options.batch,
         steps=options.steps,
         starts=not options.no_starts,
         small=options.small,

@@ -208,15 +208,15 @@ class _Pass:
         for index, output in enumerate(wanted):
             path, name = output["path"], f"output {index}"
             coarse = self._coarse(path, "floors" if self.dtype == "float64" else "float32_floors")
-            moved = self._moved(name, right)
-            if moved > max(coarse[0], LIMIT):
-                coarse = moved, "; ".join(filter(None, [coarse[1], AMPLIFIED]))
             if path:
                 shape, depth = parts[path].shapes[output["index"]], parts[path].depth
             else:  # an input that is returned
                 given = self.left.digest(name)
                 shape, depth = given.shape if given else (), 0
-            yield self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
+            held = self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
+            if held.error is not None and held.limit < held.error <= (moved := self._moved(name, right)):
+                held = replace(held, limit=moved, ok=True, note="; ".join(filter(None, [held.note, AMPLIFIED])))
+            yield held
 
     def _moved(self, name: str, right: Reading) -> float:
         """How far an output moves where nodes are disturbed by what is declared of them; a floor knows no gain."""

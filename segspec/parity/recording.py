@@ -44,8 +44,9 @@ Weights = Callable[[Entry], np.ndarray]
 class Plan:
     """What is recorded of a network: at which sizes, how many images at a time, after how many steps of an optimiser.
 
-    Besides, if ``starts``, what it is drawn from at first. Steps of an optimiser are taken at a size at which no op
-    is coarse, if there is one: they amplify what is.
+    If ``varied``, the last of several sizes is seen by one image more: there may be as many as channels, or classes, and
+    then nothing tells one axis from another. Besides, if ``starts``, what it is drawn from at first. Steps of an
+    optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
     """
 
     sizes: tuple[Size, ...]
@@ -54,10 +55,11 @@ class Plan:
     training_size: Size
     starts: bool = False
     dtypes: tuple[str, ...] = DTYPES
+    varied: bool = True
 
     def images(self, size: Size) -> int:
-        """How many images are seen at a size: at the last of several one more, lest they be as many as channels."""
-        return self.batch + (len(self.sizes) > 1 and size == self.sizes[-1])
+        """How many images are seen at a size."""
+        return self.batch + (self.varied and len(self.sizes) > 1 and size == self.sizes[-1])
 
     def times(self, size: Size) -> float:
         """How many times what the first backend's nodes had all have in the replay in eval mode."""

@@ -16,15 +16,15 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Settings:
-    """How networks are verified: by default at sizes chosen for each, three images at a time.
+    """How networks are verified: by default at sizes chosen for each, three images at a time, at the last size four.
 
-    ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
+    ``small`` takes the first of these sizes alone, at which as little as can be is coarse.
     ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass. ``jobs`` is how many
     networks run at a time; the memory that they need adds up.
     """
 
     sizes: tuple[Size, ...] = ()
-    batch: int = BATCH
+    batch: int | None = None
     steps: int = STEPS
     starts: bool = True
     small: bool = False

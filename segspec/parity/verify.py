@@ -21,7 +21,7 @@ from segspec.parity.job import Job, job
 from segspec.parity.process import Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.settings import BATCH, STEPS, Settings
-from segspec.parity.sizes import SMALL, default_sizes, exact_size
+from segspec.parity.sizes import default_sizes, training_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
@@ -68,18 +68,20 @@ class Report:
 
 def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> Plan:
     """The sizes at which a graph is verified; raises :class:`SpecError` for those that it cannot take."""
-    chosen, batch = list(backends), settings.batch
+    chosen, batch = list(backends), settings.batch or BATCH
     for size in settings.sizes:
         problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
-    least = exact_size(graph, chosen, batch, SMALL) if settings.small else None
-    sizes = settings.sizes or ((least,) if least else tuple(default_sizes(graph, chosen, batch)))
-    training = least or (exact_size(graph, chosen, batch) if settings.steps else None)
+    sizes = settings.sizes or tuple(default_sizes(graph, chosen, batch))
+    if settings.small:
+        sizes = sizes[:1]
+    training = training_size(graph, chosen, batch) if settings.steps else None
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
         raise fail("size", message, graph.definition.place())
-    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts)
+    varied = settings.batch is None
+    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts, varied=varied)
 
 
 def verify(
@@ -104,6 +106,7 @@ def verify(
         yield from _elsewhere(graphs, plans, backends, asked, executor, tell or quiet)
         return
     stop = Event()
+    size = max(min(GROUP, -(-len(graphs) // asked.jobs)), 1)  # as many groups as jobs, if there are so few
 
     def group(start: int) -> list[Report]:
         def counted(doing: Doing) -> None:
@@ -111,11 +114,11 @@ def verify(
                 raise _Stopped
             (tell or quiet)(replace(doing, done=start + doing.done, total=len(graphs)))
 
-        held = slice(start, start + GROUP)
+        held = slice(start, start + size)
         return list(_here(graphs[held], plans[held], backends, asked, counted))
 
     with ThreadPoolExecutor(asked.jobs) as pool:
-        futures = [pool.submit(group, start) for start in range(0, len(graphs), GROUP)]
+        futures = [pool.submit(group, start) for start in range(0, len(graphs), size)]
         try:
             for future in futures:
                 yield from future.result()
@@ -262,7 +265,7 @@ def command(first: Recording, second: Recording) -> str:
         words += ["--backend", held.about["backend"]]
     for height, width in plan.sizes:
         words += ["--size", f"{height}x{width}"]
-    words += ["--batch", str(plan.batch)] if plan.batch != BATCH else []
+    words += [] if plan.varied else ["--batch", str(plan.batch)]
     words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
     words += [] if plan.starts else ["--no-starts"]
     words += ["--exact-running-stats"] if first.about["exact_running_stats"] else []
