@@ -108,7 +108,7 @@ class Elaborator:
                     known = self._elaborate(frame, key)
                     if caller:
                         held.append((tuple(dict.fromkeys(frame.decisions)), known))
-                if ones := unseen_ones(known.requirements, frame.actual):
+                if ones := unseen_ones(known.requirements, frame):
                     raise NeedsValue(frame, ones)
                 return known, frame.actual
             except NeedsValue as needed:

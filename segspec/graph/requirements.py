@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from segspec.algebra.symbols import Number, Symbol, Undecided, show, symbols_of
@@ -12,12 +12,13 @@ from segspec.graph.model import BlockCall, Graph, Module, Requirement, elements_
 
 
 class Require:
-    """Collects what must hold at one node; what cannot hold is a problem at once."""
+    """Collects what must hold at one node of a ``frame``; what cannot hold is a problem at once."""
 
-    def __init__(self, kept: list[Requirement], place: Place, node: str) -> None:
+    def __init__(self, kept: list[Requirement], place: Place, node: str, frame: Frame | None = None) -> None:
         self.kept = kept
         self.place = place
         self.node = node
+        self.frame = frame
 
     def equal(self, left: Number, right: Number, message: str, remedy: str = "") -> None:
         self.add(Requirement("==", left, right, message, remedy, self.place, self.node))
@@ -28,10 +29,14 @@ class Require:
     def add(self, requirement: Requirement) -> None:
         """Keep a requirement that is open; raise for one that cannot hold."""
         try:
-            if not requirement.holds():
-                raise SpecError(requirement.problem())
+            if requirement.holds():
+                return
         except Undecided:
             self.kept.append(requirement)
+            return
+        if self.frame and (ones := unseen_ones([requirement], self.frame)):
+            raise NeedsValue(self.frame, ones)
+        raise SpecError(requirement.problem())
 
 
 def settle(frame: Frame, module: Module) -> None:
@@ -45,7 +50,7 @@ def settle(frame: Frame, module: Module) -> None:
         symbols = symbols_of(requirement.left) | symbols_of(requirement.right)
         if any(symbol.size for symbol in symbols):
             continue
-        if ones := unseen_ones([requirement], frame.actual):
+        if ones := unseen_ones([requirement], frame):
             raise NeedsValue(frame, ones, by_form=False)
         if not requirement.under(frame.actual).holds():
             values = ", ".join(f"{symbol.name} = {shown(frame.actual[symbol])}" for symbol in _ordered(symbols))
@@ -73,15 +78,15 @@ def sized(graph: Graph) -> Iterator[Problem]:
                         yield Problem("shape", message, node.place, where, "pool to a fixed size before")
 
 
-def unseen_ones(requirements: Iterable[Requirement], actual: Mapping[Symbol, Number]) -> set[Symbol]:
+def unseen_ones(requirements: Iterable[Requirement], frame: Frame) -> set[Symbol]:
     """The symbols of sides that are 1 in equations that need not hold: rules are others for a size known to be 1."""
     found: set[Symbol] = set()
     for item in requirements:
         # What is compared with 0 is a remainder, and no size.
-        if item.kind == "==" and item.right != 0 and not (here := item.under(actual)).surely():
-            for side, value in ((item.left, here.left), (item.right, here.right)):
-                if value == 1:
-                    found |= symbols_of(side) & actual.keys()
+        if item.kind == "==" and item.right != 0 and not item.under(frame.actual).surely():
+            for side in (item.left, item.right):
+                if frame.settled(side) == 1:
+                    found |= symbols_of(side) & frame.actual.keys()
     return found
 
 

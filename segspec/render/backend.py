@@ -316,7 +316,7 @@ def _scope(instance: Instance, *, training: bool = False, learned: bool = True) 
     assert isinstance(instance.call, OpCall)
     shapes = instance.inputs()
     before = shapes[0] if shapes else instance.shapes()[0]
-    names: dict[str, Any] = {"training": training, "learned": learned, "count": product((before[0], *before[2:]))}
+    names: dict[str, Any] = {"training": training, "learned": learned, "count": product((*before[:1], *before[2:]))}
     for name, value in instance.call.op.attributes().items():
         if isinstance(value, tuple):
             names[name] = [substitute(item, instance.values) if isinstance(item, Sym) else item for item in value]

@@ -68,8 +68,8 @@ class Made:
     default: str = ""
     steps: tuple[Value, ...] = ()
     slots: tuple[Slot, ...] = ()
-    taken: tuple[tuple[int, int], ...] = ()
-    """How many axes and channels the inputs of its blocks have, for a block is shared for such alone."""
+    taken: tuple[tuple[int, ...], ...] = ()
+    """How many axes and channels the inputs of its blocks have, and which share a batch: it is applied to such only."""
 
     complete: bool = True
     """Whether all that is inside is read, so that no class is cut."""
@@ -278,7 +278,8 @@ class Body:
             for name, (value, _) in outputs.items()
         }
         default = always[0] if len(always) == 1 else ""
-        taken = tuple((len(value.shape), value.shape[1]) for value in read)
+        batches = [value.shape[0] for value in read]
+        taken = tuple((len(value.shape), value.shape[1], batches.index(value.shape[0])) for value in read)
         return Made(written, names, tuple(read), held, default, (), slots, taken, body.complete)
 
     # --- references ------------------------------------------------------------------------------

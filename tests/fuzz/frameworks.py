@@ -185,17 +185,34 @@ CANCELLING = (torch.ops.aten.gelu, torch.ops.aten.gelu_backward, torch.ops.aten.
 """Functions that lose digits inside: 1 + tanh(x) far below zero; x + (1 − x) in PaddlePaddle's gradient of SiLU."""
 
 
-class Noise(TorchDispatchMode):
-    """Every floating-point result, forward and backward, times 1 + noise: what an unlucky rounding might do."""
+_normalize = paddle.nn.functional.normalize
 
-    def __init__(self, seed: int, scale: float) -> None:
+
+def _differentiated(x: Any, p: float = 2, axis: int = 1, **options: Any) -> Any:
+    """PaddlePaddle's normalisation with the gradient that it has: its own adds 1e-12 to the norm, which may be less."""
+    squares = (x * x).sum(axis, keepdim=True)
+    norm = paddle.sqrt(paddle.where(squares > 0, squares, paddle.ones_like(squares))) * (squares > 0).astype(x.dtype)
+    returned = x / norm.clip(1e-12)
+    return returned + (_normalize(x, p, axis, **options) - returned).detach()
+
+
+paddle.nn.functional.normalize = _differentiated
+
+
+class Noise(TorchDispatchMode):
+    """Every floating-point result times 1 + noise, of the ``forward`` pass too: what an unlucky rounding might do."""
+
+    def __init__(self, seed: int, scale: float, *, forward: bool = True) -> None:
         super().__init__()
+        self.forward = forward
         self.draw = np.random.default_rng(seed)
         self.scale = scale
         self.infinite = False  # whether anything on the way was
 
     def disturbed(self, value: np.ndarray) -> np.ndarray:
         """The values, each with its noise."""
+        if not self.forward:
+            return value
         return np.asarray(value * (1 + self.scale * self.draw.standard_normal(value.shape)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -207,6 +224,8 @@ class Noise(TorchDispatchMode):
         fresh = fresh and func.overloadpacket is not torch.ops.aten.amax
         if fresh and first.is_floating_point() and first.numel():
             self.infinite |= not bool(torch.isfinite(first).all())
+            if not self.forward and torch._C._current_graph_task_id() < 0:
+                return returned
             first.mul_(1 + self._drawn(first))
             if func.overloadpacket in CANCELLING:  # what is left of the difference of two that are as large as these
                 first.add_(self._drawn(first) * args[0].abs() * (1 + args[-1].abs()))

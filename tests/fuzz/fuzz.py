@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from concrete import Misfit, network
 from drawing import Case, cases
 from examine import Discarded, examine
 from hypothesis import HealthCheck, Phase, given, settings
@@ -95,8 +96,10 @@ def _minimised(case: Case, error: Exception, starts: Callable[[Case], None]) -> 
     def fails(smaller: Case) -> bool:
         starts(smaller)
         try:
+            if type(error).__name__.startswith("Refused"):
+                network(smaller.spec, smaller.sizes[0])
             examine(smaller, Counter())
-        except Discarded:
+        except (Discarded, Misfit):
             return False
         except Exception as other:
             errors[repr(smaller)] = other

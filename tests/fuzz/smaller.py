@@ -56,7 +56,7 @@ def _smaller(case: Case) -> Iterator[Case]:
                 name = rf"\b{re.escape(last)}\b(\.\w+|\[\d+\])?"
                 renamed = yaml.safe_load(re.sub(name, str(instead), yaml.safe_dump(spec, sort_keys=False)))
                 yield Case(_swept(renamed), case.sizes)
-        if isinstance(last, str) and last.startswith(("if ", "for ")) and isinstance(held, dict):
+        if isinstance(last, str) and last.startswith(("if ", "for ")) and isinstance(taken, dict):
             held.update(taken)
             yield Case(_swept(spec), case.sizes)
 
