@@ -6,17 +6,18 @@ import argparse
 import gc
 import io
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from segspec import __version__, cli_recordings, cli_weights
-from segspec.errors import Problem, SpecError, fail, shown
+from segspec.errors import Problem, SpecError, fail, shown, suggest
 
 if TYPE_CHECKING:
     from segspec.graph.model import Graph
-    from segspec.parity.verify import Settings
+    from segspec.parity.settings import Settings
     from segspec.render.backend import Backend
     from segspec.render.check import Checked
     from segspec.spec.load import Definition
@@ -31,6 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without ⌈ or × is no reason to stop
+    if arguments is None:
+        for name in {"SIGTERM", "SIGHUP"} & set(dir(signal)):  # as Ctrl-C: what was begun is cleared away
+            if signal.getsignal(getattr(signal, name)) is signal.SIG_DFL:  # not under nohup
+                signal.signal(getattr(signal, name), signal.default_int_handler)
     collects = gc.isenabled()
     gc.disable()  # graphs are kept to the end: looking for garbage among them takes a quarter of the time
     try:
@@ -38,12 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return command(options)
     except SpecError as error:
         if getattr(options, "json", False):
-            print(
-                json.dumps(
-                    {"ok": False, "problems": [problem.as_dict() for problem in error.problems]},
-                    indent=2,
-                )
-            )
+            print(_as_json(error.problems))
         print(error, file=sys.stderr)
         return WRONG
     except BrokenPipeError:
@@ -61,8 +61,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             gc.enable()
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser of which a program that asked for JSON gets it, whatever is wrong."""
+
+    given: Sequence[str] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.given = sys.argv[1:] if args is None else args
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        if "--json" in self.given:
+            print(_as_json([Problem("usage", message)]))
+        super().error(message)
+
+
+def _as_json(problems: Sequence[Problem]) -> str:
+    return json.dumps({"ok": False, "problems": [problem.as_dict() for problem in problems]}, indent=2)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="segspec",
         description="One segmentation architecture, written once, generated for several frameworks and proved equal.",
         epilog="Exit status: 0 all is well, 1 a check found a difference, 2 the input is wrong.",
@@ -107,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
     _bindings(verify)
     _backends(verify)
     _runs(verify)
+    verify.add_argument(
+        "--jobs",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="networks that run at a time, each in processes of its own (default: 1)",
+    )
     verify.add_argument("--junit", type=Path, metavar="FILE", help="write the results as JUnit XML, for CI")
     verify.add_argument("--html", type=Path, metavar="FILE", help="write a page that shows every node")
     verify.add_argument(
@@ -200,7 +226,7 @@ def _bindings(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="a parameter's value; may be repeated",
+        help="a parameter's value; may be repeated; with --all, of the networks that have it",
     )
     parser.add_argument("--preset", default="", metavar="P", help="a preset of the spec")
 
@@ -268,6 +294,18 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
+def _settings_of_each(options: argparse.Namespace, definitions: Sequence[Definition]) -> list[dict[str, Any]]:
+    """The settings of each network: all that are asked for; of --all those that are parameters of its own."""
+    settings = _settings(options)
+    if not ("all" in options and options.all):
+        return [settings] * len(definitions)
+    known = {key for definition in definitions for key in definition.block.params}
+    for key in settings:
+        if key not in known:
+            raise fail("usage", f"no network has a parameter {shown(key)}", remedy=suggest(key, known))
+    return [{key: settings[key] for key in settings if key in held.block.params} for held in definitions]
+
+
 def _definitions(options: argparse.Namespace) -> list[tuple[Definition, list[str]]]:
     """The specs asked for, each with the presets asked for; problems of all of them together."""
     from segspec.spec.load import Loader
@@ -299,9 +337,9 @@ def _asked(options: argparse.Namespace) -> list[str]:
         if not options.names:
             raise fail("usage", "name a network, or give --all", remedy="segspec list shows the zoo's")
         return list(options.names)
-    if options.preset or options.settings or not all(map(Path.is_dir, map(Path, options.names))):
+    if options.preset or not all(map(Path.is_dir, map(Path, options.names))):
         remedy = "name folders of specs, or nothing for the zoo"
-        raise fail("usage", "--all takes no NAME, --preset or --set", remedy=remedy)
+        raise fail("usage", "--all takes no NAME and no --preset", remedy=remedy)
     if not options.names:
         return list(networks())
     found: list[str] = []
@@ -316,8 +354,9 @@ def _asked(options: argparse.Namespace) -> list[str]:
 def _graphs(options: argparse.Namespace) -> Iterator[Graph]:
     from segspec.graph.elaborate import Elaborator, elaborate
 
-    settings, elaborator = _settings(options), Elaborator()
-    for definition, presets in _definitions(options):
+    elaborator, found = Elaborator(), _definitions(options)
+    each = _settings_of_each(options, [definition for definition, _ in found])
+    for (definition, presets), settings in zip(found, each, strict=True):
         for preset in presets:
             yield elaborate(definition, settings, preset, elaborator)
 
@@ -366,10 +405,11 @@ def _check(options: argparse.Namespace) -> int:
     from segspec.render.check import check
     from segspec.spread import spread
 
-    settings, elaborator = _settings(options), Elaborator()
+    elaborator, definitions = Elaborator(), _definitions(options)
+    each = _settings_of_each(options, [definition for definition, _ in definitions])
 
-    def checked(asked: tuple[Definition, list[str]]) -> tuple[list[Checked], list[Problem]]:
-        definition, presets = asked
+    def checked(asked: tuple[tuple[Definition, list[str]], dict[str, Any]]) -> tuple[list[Checked], list[Problem]]:
+        (definition, presets), settings = asked
         if not options.preset and not settings:
             presets = ["", *definition.block.presets]  # type: ignore[attr-defined]
         results: list[Checked] = []
@@ -381,7 +421,7 @@ def _check(options: argparse.Namespace) -> int:
                 problems += error.problems
         return results, problems
 
-    found = spread(checked, _definitions(options))
+    found = spread(checked, list(zip(definitions, each, strict=True)))
     results = [result for held, _ in found for result in held]
     problems = [problem for _, held in found for problem in held]
     if problems:
@@ -463,7 +503,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _settings_of(options: argparse.Namespace) -> Settings:
-    from segspec.parity.verify import BATCH, Settings
+    from segspec.parity.settings import BATCH, Settings
 
     return Settings(
         sizes=tuple(options.size),
@@ -473,6 +513,7 @@ def _settings_of(options: argparse.Namespace) -> Settings:
         small=options.small,
         python=interpreters(options.python),
         timeout=options.timeout,
+        jobs=getattr(options, "jobs", 1),
     )
 
 

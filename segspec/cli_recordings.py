@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+from dataclasses import replace
 from pathlib import Path
 
 from segspec import cli
@@ -39,9 +40,11 @@ def record(options: argparse.Namespace) -> int:
     """Run one network in one backend, and keep what every node computes."""
     import tempfile
 
+    from segspec import files
     from segspec.parity import storage, terminal
-    from segspec.parity.process import require
+    from segspec.parity.process import TIMEOUT, require
     from segspec.parity.recording import Task, record
+    from segspec.parity.settings import Settings
     from segspec.parity.verify import plan_for
     from segspec.render.backend import backend, backends
     from segspec.render.check import refusals
@@ -54,7 +57,11 @@ def record(options: argparse.Namespace) -> int:
     if found := refusals(graph, [held]):
         raise SpecError(found)
     settings = cli._settings_of(options)
+    files.require_writable([options.output])
     given = storage.load(options.on) if options.on else None
+    if given and replace(settings, python={}, timeout=TIMEOUT) != Settings():
+        message = f"what is run is that of {options.on}: --on takes no --size, --small, --batch, --steps or --no-starts"
+        raise fail("usage", message, remedy="leave them out")
     # Sizes that suit all backends: the other recordings are of them.
     plan = given.plan if given else plan_for(graph, list(backends().values()), settings)
     task = Task(graph, held, plan)
@@ -83,7 +90,9 @@ def compare(options: argparse.Namespace) -> int:
     first, second = storage.load(options.first), storage.load(options.second)
     if reason := first.differs_from(second):
         raise fail("recording", f"{options.first} and {options.second} are no recordings of one thing: {reason}")
-    found = [parity.report(first, second)]
+    # How parameters start is held to what the network declares.
+    graph = first.network.graph() if first.plan.starts else None
+    found = [parity.report(first, second, graph)]
     if options.json:
         print(report.as_json(found))
     else:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from segspec.algebra.symbols import Number, Symbol, Undecided, symbols_of
-from segspec.errors import Place, SpecError, shown
+from segspec.algebra.symbols import Number, Symbol, Undecided, show, symbols_of
+from segspec.errors import Place, Problem, SpecError, shown
 from segspec.graph.frame import Frame, NeedsValue
-from segspec.graph.model import Module, Requirement
+from segspec.graph.model import BlockCall, Graph, Module, Requirement, elements_of
 
 
 class Require:
@@ -57,13 +57,31 @@ def settle(frame: Frame, module: Module) -> None:
         raise SpecError(problems)
 
 
+def sized(graph: Graph) -> Iterator[Problem]:
+    """The blocks that are given the image's size for what their layers are made with."""
+    for module in graph.modules:
+        for node in module.nodes:
+            for path, call in elements_of(node.call):
+                if not isinstance(call, BlockCall):
+                    continue
+                for argument in call.module.arguments:
+                    value = call.argument(argument.name)
+                    if any(symbol.size for symbol in symbols_of(value)):
+                        message = f"{call.module.name}'s weights would depend on the image's size: "
+                        message += f"its {argument.name} is {show(value)}"
+                        where = f"{node.name}.{path}" if path else node.name
+                        yield Problem("shape", message, node.place, where, "pool to a fixed size before")
+
+
 def unseen_ones(requirements: Iterable[Requirement], actual: Mapping[Symbol, Number]) -> set[Symbol]:
-    """The symbols that are 1 in equations that need not hold here: rules are others where a size is known to be 1."""
+    """The symbols of sides that are 1 in equations that need not hold: rules are others for a size known to be 1."""
     found: set[Symbol] = set()
     for item in requirements:
-        if item.kind == "==" and not item.under(actual).surely():
-            symbols = symbols_of(item.left) | symbols_of(item.right)
-            found |= {symbol for symbol in symbols if actual.get(symbol) == 1}
+        # What is compared with 0 is a remainder, and no size.
+        if item.kind == "==" and item.right != 0 and not (here := item.under(actual)).surely():
+            for side, value in ((item.left, here.left), (item.right, here.right)):
+                if value == 1:
+                    found |= symbols_of(side) & actual.keys()
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 
 from segspec.backends.arrays import Digest, Reading, norm
@@ -25,6 +26,8 @@ LEAST_NOISE = 2**-21
 VANISHED = 1e-6
 """A gradient this much smaller than the largest of its node is what cancellation left: its scale is that one's."""
 
+AMPLIFIED = "as far as it moves where every node is disturbed by its floor"
+
 IDENTITY = Relation(1.0, 0.0, "")
 
 
@@ -33,8 +36,9 @@ class Comparison:
     """One comparison of two backends; ``error`` is None where there are no two arrays to compare.
 
     ``check`` says what is compared: ``outputs`` as they are; ``nodes`` end to end, what a backend is known to compute
-    coarsely taken from the first; ``replay``, each node alone on what the first backend's had; ``gradients`` of
-    parameters and inputs, and their ``gradient replay``; ``statistics`` that training updates; ``sgd`` and ``adam``.
+    coarsely taken from the first; ``replay``, each node alone on what the first backend's had, or on several times
+    that; ``gradients`` of parameters and inputs, and their ``gradient replay``; ``statistics`` that training updates;
+    ``sgd`` and ``adam``.
     """
 
     check: str
@@ -162,6 +166,7 @@ class _Pass:
         self.exact = [held.arrays(name_of(size, mode, "float64")) for held in (pair.first, pair.second)]
         self.above = self._upstream()
         self.readers: dict[int | None, list[Part]] | None = None
+        self.floors: dict[str, dict[str, tuple[float, str]]] = {}
 
     def comparisons(self) -> Iterator[Comparison]:
         yield from self._outputs()
@@ -170,9 +175,7 @@ class _Pass:
         if self.dtype == "float64":
             replay = self.pair.second.arrays(f"{self.name} replay")
             if replay is not None:
-                for part in self.scenes[0].parts:
-                    yield from self._arguments(part, replay)
-                    yield from self._node("replay", part, replay)
+                yield from self._replay(replay)
                 if self.mode == "train":
                     yield from self._replayed_statistics(replay)
                     yield from self._gradients("gradient replay", replay)
@@ -184,6 +187,19 @@ class _Pass:
 
     # --- what a node computes ------------------------------------------------------------------------
 
+    def _replay(self, replay: Reading) -> Iterator[Comparison]:
+        """Each node alone, on what the first backend's had or on several times that."""
+        alone = copy(self)
+        beyond = self.pair.first.arrays(f"{self.name} beyond")
+        alone.left = beyond or self.left
+        names = {part.path: part.names for part in self.scenes[0].parts}
+        for part in self.scenes[0].parts:
+            yield from alone._arguments(part, replay)
+            read = [f"node {name}" for source in part.sources for name in names.get(source, ())]
+            # What the second backend does not have returned no multiple to those that read it.
+            if not beyond or all(name in replay for name in read):
+                yield from alone._node("replay", part, replay)
+
     def _outputs(self) -> Iterator[Comparison]:
         """The outputs as users see them, with all that coarse ops do to them."""
         right = self.pair.second.arrays(f"{self.name} as it is") or self.right
@@ -192,12 +208,25 @@ class _Pass:
         for index, output in enumerate(wanted):
             path, name = output["path"], f"output {index}"
             coarse = self._coarse(path, "floors" if self.dtype == "float64" else "float32_floors")
+            moved = self._moved(name, right)
+            if moved > max(coarse[0], LIMIT):
+                coarse = moved, "; ".join(filter(None, [coarse[1], AMPLIFIED]))
             if path:
                 shape, depth = parts[path].shapes[output["index"]], parts[path].depth
             else:  # an input that is returned
                 given = self.left.digest(name)
                 shape, depth = given.shape if given else (), 0
             yield self._one("outputs", output["name"], "", name, shape, depth, coarse, right)
+
+    def _moved(self, name: str, right: Reading) -> float:
+        """How far an output moves where nodes are disturbed by what is declared of them; a floor knows no gain."""
+        moved = 0.0
+        for held, plain in ((self.pair.first, self.left), (self.pair.second, right)):
+            disturbed = held.arrays(f"{self.name} disturbed")
+            one, other = plain.digest(name), disturbed.digest(name) if disturbed else None
+            if one and other and one.shape == other.shape:
+                moved += apart(one, other)
+        return moved
 
     def _node(self, check: str, part: Part, right: Reading) -> Iterator[Comparison]:
         own = self._floor(part.path, "floors" if self.dtype == "float64" else "float32_floors")
@@ -424,10 +453,18 @@ class _Pass:
         found = [getattr(held, kind)[path] for held in self.scenes if path in getattr(held, kind)]
         return sum(limit for limit, _ in found), "; ".join(reason for _, reason in found)
 
+    def _declared(self, kind: str) -> dict[str, tuple[float, str]]:
+        """What both backends declare, by node."""
+        if kind not in self.floors:
+            paths = dict.fromkeys(path for held in self.scenes for path in getattr(held, kind))
+            self.floors[kind] = {path: self._floor(path, kind) for path in paths}
+        return self.floors[kind]
+
     def _coarse(self, path: str, kind: str) -> tuple[float, str]:
         """What they declare of all nodes above one, itself included."""
-        found = {above: self._floor(above, kind) for above in self.above.get(path, ())}
-        held = {above: coarse for above, coarse in found.items() if coarse[0] > LIMIT}
+        above = self.above.get(path, frozenset())
+        found = {declared: coarse for declared, coarse in self._declared(kind).items() if declared in above}
+        held = {declared: coarse for declared, coarse in found.items() if coarse[0] > LIMIT}
         small = min(sum(limit for limit, _ in found.values() if limit <= LIMIT), LIMIT)
         if not held:
             return small, ""

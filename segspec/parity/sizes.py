@@ -13,7 +13,7 @@ from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST, SMALL = 64, 49, 41, 56, 32
+EVEN, ODD, STRIP, LEAST, SMALL = 64, 49, 43, 58, 32
 EXACT = (32, 48, 64, 96, 128, 192, 256)
 REACH = 640
 
@@ -26,7 +26,7 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
 
     The strip is as wide as the largest dilation needs: on a smaller map a dilated kernel touches nothing
     but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
-    rows taken for columns show.
+    rows taken for columns show; and half of each is odd, so that it shows which half of a padding is the larger.
     """
     exact = exact_size(graph, backends, batch)
     odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != exact))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from concrete import Misfit, TooLarge, network
-from drawing import Case, Size
+from drawing import Case, Size, words
 
 from segspec.algebra.symbols import whole
 from segspec.errors import SpecError
@@ -42,9 +42,9 @@ SAMPLES = 3
 DOCUMENTED = {
     "refused": "",  # what a backend cannot compute
     "size": "no image size suits",
-    "shape": "its weight would depend on the image's size",
+    "shape": "would depend on the image's size",
 }
-"""The errors that a spec may meet that fits at some size: their codes, and how their messages begin."""
+"""The errors that a spec may meet that fits at some size: their codes, and what their messages hold."""
 
 
 class Finding(AssertionError):
@@ -53,6 +53,10 @@ class Finding(AssertionError):
 
 class Discarded(Exception):
     """The spec cannot be compared, for a reason that is documented."""
+
+
+BROADCAST = "the inputs differ in"
+"""What a size is refused for where two axes differ; by what is refused, one of them may be 1 by chance."""
 
 
 @lru_cache
@@ -94,18 +98,23 @@ def _graph(case: Case, folder: Path) -> Graph:
         return elaborate(definition)
     except SpecError as error:
         first = error.problems[0]
-        if all(problem.message.startswith(DOCUMENTED.get(problem.code, "\0")) for problem in error.problems):
+        if all(DOCUMENTED.get(problem.code, "\0") in problem.message for problem in error.problems):
             raise Discarded(f"{first.code}: {first.message}") from None
         raise kind(f"Refused_{first.code}")(f"{first.code}: {first.message}") from None
 
 
 def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
-    """At every size: what elaboration says of it, and which shapes it infers, is what the second reading says."""
+    """At every size: what elaboration says of it, and which shapes it infers, is what the second reading says.
+
+    A class that is applied again computes all that any call of it needs, so that it may ask for more than the outputs
+    depend on, and for no more than all nodes do.
+    """
+    applied = "apply" in words(case.spec)
     for size in case.sizes:
         height, width, batch = size
         problem = size_problem(graph, height, width, batch, training=False)
         try:
-            body = network(case.spec, size)
+            body, outputs = network(case.spec, size)
         except TooLarge:
             continue
         except Misfit as misfit:
@@ -113,17 +122,33 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
                 raise kind("SizeAllowed")(f"{size} is allowed, and does not fit: {misfit}") from None
             health["sizes refused by both"] += 1
             continue
+        if problem and applied and not _fits_wholly(case, size):
+            health["sizes refused for what an applied block computes besides"] += 1
+            continue
+        if problem and BROADCAST in problem.message and body.repeats:
+            health["sizes refused since an axis is 1 by chance"] += 1
+            continue
         if problem:
             raise kind("SizeRefused")(f"{size} is refused, and fits: {problem.message}")
         training = size_problem(graph, height, width, batch, training=True)
-        if bool(training) is not bool(body.untrainable):
-            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {body.untrainable}")
-        read = {name: value.shape for name, (value, _) in body.outputs(case.spec).items()}
+        untrainable = sorted({item for value in outputs.values() for item in value.untrainable})
+        if bool(training) is not bool(untrainable) and not (training and applied and body.untrainable):
+            raise kind("TrainingVerdict")(f"{size} in train mode: {training}, {untrainable}")
+        read = {name: value.shape for name, value in outputs.items()}
         values = at_size(graph, height, width, batch)
         inferred = {output.name: tuple(map(whole, resolve(output.shape, values))) for output in graph.root.outputs}
         if inferred != read:
             raise kind("Shapes")(f"at {size}: inferred {inferred}, read {read}")
         health["sizes allowed by both"] += 1
+
+
+def _fits_wholly(case: Case, size: Size) -> bool:
+    """Whether all nodes fit at a size, those included that no output depends on."""
+    try:
+        network(case.spec, size, lenient=False)
+    except Misfit:
+        return False
+    return True
 
 
 def _written(graph: Graph, folder: Path) -> dict[str, Path]:
@@ -148,6 +173,14 @@ def _usable(graph: Graph, size: Size, *, train: bool) -> bool:
     return not size_problem(graph, *size, training=train) and not size_refusal(graph, list(backends().values()), *size)
 
 
+def _reloaded(inputs: list[np.ndarray], results: dict[str, Result], networks: dict[str, Network]) -> None:
+    """A module that is imported again, with the state of the first, computes the same to the bit."""
+    for name, held in networks.items():
+        for first, second in zip(results[name].outputs, held.reloaded(inputs), strict=True):
+            if not np.array_equal(first, second):
+                raise kind(f"Reload_{name}")(f"{name} computes something else when imported again")
+
+
 def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network], health: Counter[str]) -> None:
     """Shapes, outputs and gradients of both frameworks at one size in one mode."""
     height, width, batch = size
@@ -157,14 +190,12 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
         for item in graph.root.inputs
     ]
     where = f"at {height}x{width}x{batch} in {'train' if train else 'eval'} mode"
-    from frameworks import Known, Noise
+    from frameworks import Noise
 
     results: dict[str, Result] = {}
     for name, held in networks.items():  # PyTorch's first
         try:
             results[name] = held.run(inputs, train=train)
-        except Known as known:
-            raise Discarded(str(known)) from None
         except Exception as error:
             raise kind(f"Failed_{name}")(f"{name} fails {where}: {type(error).__name__}: {error}") from error
         if not all(np.isfinite(array).all() for array in _flat(results[name])):
@@ -183,6 +214,8 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
             raise kind(f"Shape_{name}")(
                 f"{name} {where}: inferred {shapes}, found {[item.shape for item in result.outputs]}"
             )
+    if not train:
+        _reloaded(inputs, results, networks)
     left, right = results["torch"], results["paddle"]
     pairs = [
         (f"output {item.name}", a, b, LIMIT) for item, a, b in zip(wanted, left.outputs, right.outputs, strict=True)

@@ -37,6 +37,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "dilation": 2,
     },
     "bilinear to one pixel": {"op": "resize", "mode": "bilinear", "size": 1, "align_corners": False},
+    "slopes of an image": {"op": "prelu", "num_parameters": 4},
     "bicubic to one row": {"op": "resize", "mode": "bicubic", "size": [1, 8], "align_corners": False},
 }
 
