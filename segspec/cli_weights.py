@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 TEXT = "Carry weights between frameworks, and see what is in their files."
 
-MAX_KEYS = 20
-"""How many tensors a warning names."""
 SHOWN_FROM = 2**26
 """From how many bytes on a terminal is shown how much is written."""
 
@@ -132,8 +130,7 @@ def _convert(options: argparse.Namespace) -> int:
     checkpoint = formats.read(options.source)
     found = _fitted(options, checkpoint, options.named_by, options.published)
     if strange := strange_numbers(checkpoint, found.keys, kind):
-        more = f" and {len(strange) - MAX_KEYS:,} more" if len(strange) > MAX_KEYS else ""
-        _note([f"not all numbers are finite in {', '.join(strange[:MAX_KEYS])}{more}"], "warning")
+        _note([strange], "warning")
     if note := recast(found, kind):
         _note([note])
     chosen = None

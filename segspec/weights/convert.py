@@ -21,6 +21,8 @@ from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
 from segspec.weights.tensors import DTYPES, Checkpoint, Tensor
 
+MAX_KEYS = 20
+"""How many tensors a warning names."""
 HELD = 2**28
 """After how many bytes the memory of the source's tensors is given back."""
 
@@ -158,8 +160,11 @@ def recast(found: Fitted, kind: str) -> str:
     return f"{' and '.join(others)} become {wanted}, the type that {backend.title} loads"
 
 
-def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str], kind: str) -> list[str]:
-    """The keys of tensors with an element that is infinite or not a number, or would be in a file of this format."""
+def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str], kind: str) -> str:
+    """The keys of tensors with an element that is infinite or not a number, or would be in a file of this format.
+
+    In words, empty where there are none.
+    """
     backend = formats.backend_of(kind)
     wanted = backend.checkpoints.dtype if backend else ""
     found = []
@@ -168,7 +173,8 @@ def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str], kind: str) -> l
         if not (tensor.cast(wanted) if wanted not in ("", tensor.dtype) else tensor).finite:
             found.append(key)
         checkpoint.release()
-    return found
+    more = f" and {len(found) - MAX_KEYS:,} more" if len(found) > MAX_KEYS else ""
+    return f"not all numbers are finite in {', '.join(found[:MAX_KEYS])}{more}" if found else ""
 
 
 def fresh(graph: Graph, seed: int) -> Fitted:
