@@ -44,7 +44,7 @@ Weights = Callable[[Entry], np.ndarray]
 class Plan:
     """What is recorded of a network: at which sizes, how many images at a time, after how many steps of an optimiser.
 
-    If ``varied``, the last of several sizes is seen by one image more: there may be as many as channels, or classes, and
+    If ``varied``, the last of several sizes is seen by one image more: there may be as many as channels or classes, and
     then nothing tells one axis from another. Besides, if ``starts``, what it is drawn from at first. Steps of an
     optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
     """
