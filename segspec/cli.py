@@ -201,7 +201,11 @@ def _runs(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--small", action="store_true", help="at the first of the sizes that suit each network")
     parser.add_argument(
-        "--batch", type=_positive, default=None, metavar="N", help="images at a time (default: 3, at the last size 4)"
+        "--batch",
+        type=_positive,
+        default=None,
+        metavar="N",
+        help="images at a time (default: 3, one more at the last of several sizes)",
     )
     parser.add_argument(
         "--steps",
