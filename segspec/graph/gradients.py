@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from segspec.graph.model import ApplyCall, BlockCall, Call, Graph, Module, OpCall, Tensor
+from segspec.ops.reach import nothing
 
 
 @lru_cache(maxsize=64)
@@ -39,7 +40,8 @@ class _Walk:
         if isinstance(call, OpCall):
             if not any(read):
                 self.found.add(path)
-            learned = any(read) or any(slot.trainable for slot in call.op.slots(call.inputs))
+            through = any(read) and type(call.op).reach is not nothing
+            learned = through or any(slot.trainable for slot in call.op.slots(call.inputs))
             return [(None, [learned] * len(call.outputs))]
         steps: list[tuple[int | None, list[bool]]] = []
         for index, element in enumerate(call.elements):

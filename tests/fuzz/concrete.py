@@ -15,6 +15,7 @@ from typing import Any
 from segspec.ops import OPS, Op, Slot
 from segspec.ops.attributes import kind_of
 from segspec.ops.combination import Arithmetic
+from segspec.ops.reach import nothing
 
 Shape = tuple[int, ...]
 Written = Mapping[str, Any]
@@ -196,6 +197,8 @@ class Body:
     def _chain(
         self, written: Written, elements: list[tuple[Written, Mapping[str, Any]]], names: Mapping[str, Any], read: Any
     ) -> Made:
+        if not elements:
+            raise Misfit("an empty sequence")
         made = []
         for element, inner in elements:
             made.append(self._call(element, inner, [made[-1].value] if made else read))
@@ -252,7 +255,7 @@ class Body:
         whole = op.whole_outputs or (False,) * len(outputs)
         ends = op.outputs if len(outputs) > 1 else ("",)
         slots = op.slots(shapes)
-        learned |= any(slot.trainable for slot in slots)
+        learned = (learned and declared.reach is not nothing) or any(slot.trainable for slot in slots)
         untrainable = frozenset(require.training).union(*(value.untrainable for value in read))
         held = {
             name: Value(shape, flag, untrainable=untrainable, learned=learned)

@@ -62,6 +62,7 @@ class Network:
         for module in made.modules():
             if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                 module.eps = float(np.float32(module.eps))  # as PaddlePaddle's: with small variances it shows
+                module.register_forward_hook(_laid_out)
         return made
 
     def _check_starts(self) -> None:
@@ -164,6 +165,15 @@ class Network:
             gradient = np.zeros(tuple(tensor.shape)) if tensor.grad is None else array(tensor.grad)
             gradients[name] = gradient.T if name in transposed else gradient
         return Result([array(output) for output in outputs], gradients)
+
+
+def _laid_out(module: Any, inputs: Any, output: torch.Tensor) -> None:
+    """Lay out what flows back into batch normalisation as the map itself is.
+
+    PyTorch 2.13's gradient is wrong for one image where that comes with its channels last, as from a transposition.
+    """
+    if output.requires_grad:
+        output.register_hook(lambda gradient: torch.empty(gradient.shape, dtype=gradient.dtype).copy_(gradient))
 
 
 _softmax = paddle.nn.functional.softmax

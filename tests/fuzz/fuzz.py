@@ -55,7 +55,9 @@ def _pieces(number: int, first: int, keep: Path) -> int:
         options = ["--seed", str(seed), "--keep", str(keep)]
         try:
             done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=PATIENCE)
-            last, error = done.stdout.splitlines()[-1:], f"ended with {done.returncode}: {done.stderr[-2_000:]}"
+            # A crash may print something too.
+            last = [] if done.returncode else done.stdout.splitlines()[-1:]
+            error = f"ended with {done.returncode}: {done.stderr[-2_000:]}"
         except subprocess.TimeoutExpired:
             last, error = [], f"killed after {PATIENCE} s"
         # A framework that crashes leaves the case behind that was running.
