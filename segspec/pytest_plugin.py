@@ -214,7 +214,7 @@ class _Verifier:
     """What one session keeps: files and classes that networks share, and the reports of the network verified last."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from segspec.cli import interpreters
+        from segspec.cli.options import interpreters
         from segspec.graph.elaborate import Elaborator
         from segspec.parity.settings import Settings
         from segspec.spec.load import Loader
@@ -313,6 +313,6 @@ def _sizes(given: Any) -> list[Size]:
 
 
 def _size(text: str) -> Size:
-    from segspec.cli import image_size
+    from segspec.cli.options import image_size
 
     return image_size(text)
