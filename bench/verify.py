@@ -3,8 +3,9 @@
 ``python bench/verify.py [--jobs N] [NAME …]`` verifies the networks (every one at every preset if none is named) at one
 small size each, and prints the table that ``bench/README.md`` shows. The frameworks' share is what importing them
 takes, in as many processes as are begun, and what building and running the networks took, which the reports say; all
-else of the processors' time is segspec's own: elaborating, rendering, recording every node, comparing. Memory is sampled: what all processes
-hold together (shared pages divided among those that share them), and the greatest resident size of one. For Linux.
+else of the processors' time is segspec's own: elaborating, rendering, recording every node, comparing. Memory is
+sampled: what all processes hold together (shared pages divided among those that share them), and the greatest resident
+size of one. For Linux.
 """
 
 from __future__ import annotations
