@@ -30,7 +30,8 @@ from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.scene import Part
-from segspec.parity.verify import Report, Settings, plan_for, report
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, plan_for, report
 from segspec.render import marks, render
 from segspec.render.backend import backends
 from segspec.spec.load import load

@@ -45,7 +45,8 @@ CODES = {
     "missing-framework": "a framework that must run is not installed",
     "recording": "a file is no recording of what it is compared with",
     "interpreter": "an interpreter cannot be started",
-    "executor": "an executor cannot be had, or runs another segspec",
+    "executor": "an executor cannot be had",
+    "version": "something was made by another version of segspec",
     "backend-failed": "a backend stopped before it had a result",
     "unreadable": "a file of weights cannot be read, or not safely",
     "usage": "the command line is wrong",
@@ -166,7 +167,7 @@ def suggest(name: str, known: Iterable[str], *, what: str = "") -> str:
         return f"did you mean '{same or near[0]}'?"
     if not names:
         return f"there are no {what}" if what else ""
-    listed = ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
+    listed = ", ".join(f"{item:.{MAX_TEXT}}" for item in names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
     return f"{what or 'known'}: {listed}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -197,11 +198,9 @@ def _verified(
 
     verifier = _verifier(config)
     path = config.rootpath / name
-    try:
-        chosen = [_size(size) if isinstance(size, str) else size for size in sizes]
+    with _failing(SpecError, argparse.ArgumentTypeError):
+        chosen = _sizes(sizes)
         graph = verifier.graph(str(path) if path.is_file() else name, preset, parameters)
-    except (SpecError, argparse.ArgumentTypeError) as error:
-        pytest.fail(str(error), pytrace=False)
     reports = verifier.reports(graph, verifier.backends(), chosen or config.getoption("--segspec-size"))
     for report in reports if check else []:
         _expect_equal(report)
@@ -215,9 +214,9 @@ class _Verifier:
     """What one session keeps: files and classes that networks share, and the reports of the network verified last."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from segspec.cli import interpreters
+        from segspec.cli.options import interpreters
         from segspec.graph.elaborate import Elaborator
-        from segspec.parity.verify import Settings
+        from segspec.parity.settings import Settings
         from segspec.spec.load import Loader
 
         self.config = config
@@ -272,10 +271,8 @@ class _Verifier:
         place, held = graph.definition.file.path.resolve(), [backend.name for backend in backends]
         key = (place, graph.preset, repr(graph.settings), held, list(sizes))
         if self.last[0] != key:
-            try:
+            with _failing(SpecError):
                 found = list(verify([graph], backends, replace(self.settings, sizes=tuple(sizes))))
-            except SpecError as error:
-                pytest.fail(str(error), pytrace=False)
             self.last = key, found
         return self.last[1]
 
@@ -289,6 +286,15 @@ def _verifier(config: pytest.Config) -> _Verifier:
     return config.stash[_VERIFIER]
 
 
+@contextmanager
+def _failing(*errors: type[Exception]) -> Iterator[None]:
+    """Fail the test with an error's message alone."""
+    try:
+        yield
+    except errors as error:
+        raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+
 def _expect_equal(report: Report) -> None:
     """Fail the test, with the report's text, unless everything agrees."""
     if report.ok:
@@ -298,7 +304,15 @@ def _expect_equal(report: Report) -> None:
     pytest.fail(f"{headline(report)}\n\n{as_text([report])}\n\n{report.command}", pytrace=False)
 
 
+def _sizes(given: Any) -> list[Size]:
+    """Sizes as a marker or the fixture has them; raises :class:`argparse.ArgumentTypeError`."""
+    if not isinstance(given, list | tuple):
+        raise argparse.ArgumentTypeError(f"sizes={given!r} is no list of sizes, such as ['123x97']")
+    texts = ["x".join(map(str, size)) if isinstance(size, list | tuple) else str(size) for size in given]
+    return [_size(text) for text in texts]
+
+
 def _size(text: str) -> Size:
-    from segspec.cli import image_size
+    from segspec.cli.options import image_size
 
     return image_size(text)

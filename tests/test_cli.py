@@ -100,8 +100,9 @@ def test_no_framework_is_loaded(tmp_path: Path) -> None:
         ("check nowhere/tiny.yaml", "unknown-spec]: there is no file 'nowhere/tiny.yaml'", "specs: deeplabv1"),
         ("check .", "unknown-spec]: no spec is called '.'", "specs: deeplabv1"),
         ("check", "usage]: name a network, or give --all", "segspec list"),
-        ("check --all unet", "usage]: --all takes no NAME, --preset or --set", ""),
-        ("check --all --preset small", "usage]: --all takes no NAME, --preset or --set", ""),
+        ("check --all unet", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --preset small", "usage]: --all takes no NAME and no --preset", ""),
+        ("check --all --set widht=8", "usage]: no network has a parameter 'widht'", "did you mean 'width'?"),
         ("check tiny.yaml --preset smal", "unknown-preset]: 'tiny' has no preset 'smal'", "did you mean 'small'?"),
         (
             "check tiny.yaml --set widht=3",
@@ -172,6 +173,16 @@ def test_refused_by_the_parser(arguments: str, message: str, capsys: pytest.Capt
         main(arguments.split())
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", ["show unet --size 64 --json", "check --json unet --chekc", "list --json unet"])
+def test_who_asks_for_json_gets_it_even_then(arguments: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments.split())
+    shown = capsys.readouterr()
+    (problem,) = json.loads(shown.out)["problems"]
+    assert problem["code"] == "usage"
+    assert problem["message"] in shown.err
 
 
 def test_problems_of_all_specs_together(spec: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -307,7 +318,8 @@ def test_many_specs_are_checked_at_once(capfd: pytest.CaptureFixture[str]) -> No
     """The same lines in the same order, however many processes work on them."""
     command = [sys.executable, "-m", "segspec", "check", "--all"]
     assert subprocess.run(command, check=False).returncode == 0
-    at_once = capfd.readouterr().out
+    at_once, said = capfd.readouterr()
+    assert said == ""
     ended = threading.Event()
     threading.Thread(target=ended.wait, daemon=True).start()  # beside another thread nothing is forked
     try:

@@ -8,7 +8,6 @@ two sketches is that of the arrays, give or take a quarter; for most it is less 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -35,16 +34,16 @@ class Digest:
 
 
 class Reading(Mapping[str, np.ndarray]):
-    """Arrays in a file, by name, read where they lie.
+    """Arrays in a file, by name, each read when it is asked for.
 
-    ``index`` has each one's dtype, its shape, the offset of its values (None where they are not kept), the offset
-    of its sketch (None where it has none), and its norm.
+    Nothing is kept open in between: of one network there are dozens, and a process may have no more than some hundred
+    files open. ``index`` has each one's dtype, its shape, the offset of its values (None where they are not kept), the
+    offset of its sketch (None where it has none), and its norm.
     """
 
     def __init__(self, file: str, index: Mapping[str, Any]) -> None:
         self.file = file
         self.index = index
-        self.held = np.memmap(file, mode="r") if os.path.getsize(file) else np.empty(0, "uint8")
 
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, shape, offset, _, _ = self.index[name]
@@ -52,10 +51,14 @@ class Reading(Mapping[str, np.ndarray]):
             raise KeyError(f"of {name} only a sketch is kept")
         return self.at(offset, dtype, tuple(shape))
 
-    def at(self, offset: int, dtype: str = "float64", shape: tuple[int, ...] | None = None) -> np.ndarray:
+    def at(self, offset: int, dtype: str = "float64", shape: tuple[int, ...] = (SUMS,)) -> np.ndarray:
         """The array at one place of the file; a sketch, if nothing else is said."""
-        found: np.ndarray = np.ndarray((SUMS,) if shape is None else shape, dtype, self.held, offset)
-        return found
+        found: np.ndarray = np.fromfile(self.file, dtype, math.prod(shape), offset=offset)
+        return found.reshape(shape)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """An array's shape."""
+        return tuple(self.index[name][1])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.index)
@@ -90,6 +93,7 @@ class Writing:
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
         self.seconds = 0.0  # spent on writing
+        file.write(bytes(-file.tell() % 16))  # whoever wrote before may have been stopped in the middle of an array
 
     def __call__(self, name: str, array: np.ndarray, source: Any = None, *, whole: bool | None = None) -> None:
         """Append an array; one of a ``source`` that is written already is not written twice."""

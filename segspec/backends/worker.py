@@ -1,9 +1,9 @@
 """What every backend's process does: read a job, run its modules pass by pass, record what they compute.
 
 A job is a folder with ``job.json``: modules, each with its source, its weights, and the passes asked of it. What a
-pass computes goes to the module's data file, one array after another, and an index says where each lies. Only arrays
-and plain data cross the border. Events, a line of JSON each, go to standard output, so that whoever waits knows
-which pass of which module runs.
+pass computes goes to the module's data file, one array after another; when it has ended, a line of JSON in the file
+of results says where each lies, or what failed. Only arrays and plain data cross the border. Events, a line of JSON
+each, go to standard output, so that whoever waits knows which pass of which module runs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import sys
+import threading
 import time
 import traceback
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -209,7 +211,7 @@ class Recorder:
 
     def _fits(self, tensor: Any, name: str) -> bool:
         """Whether the other backend has an array of this name, and of a tensor's shape."""
-        return self.given is not None and name in self.given and self.given[name].shape == tuple(tensor.shape)
+        return self.given is not None and name in self.given and self.given.shape(name) == tuple(tensor.shape)
 
     def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
         """Record a layer's statistics before or after one of its calls; in a replay they start as the other's."""
@@ -236,6 +238,26 @@ class Recorder:
                 self.write(f"gradient {name}", gradient)
 
 
+class Disturber(Recorder):
+    """Records no node, and disturbs what some return: by noise of a size that is given by key, relative to theirs."""
+
+    def __init__(self, framework: Framework, write: Writing, paths: dict[int, str], noise: dict[str, float]) -> None:
+        super().__init__(framework, write, paths, None, None, gradient=False)
+        self.noise = noise
+
+    def _argument(self, name: str, tensor: Any) -> Any:
+        return tensor
+
+    def _tensor(self, key: str, index: int, tensor: Any) -> Any:
+        if key not in self.noise:
+            return tensor
+        drawn = _generator(f"noise {key}:{index}").standard_normal(tuple(tensor.shape))
+        return tensor * self.framework.tensor(1 + self.noise[key] * drawn, tensor)
+
+    def statistic(self, layer: Any, path: str, names: dict[str, str], when: str) -> None:
+        """Nothing: outputs alone are of interest."""
+
+
 class Session:
     """One module: its weights, and its network in the dtype of the pass that runs."""
 
@@ -243,7 +265,8 @@ class Session:
         self.framework = framework
         self.network_class = network
         self.state: list[dict[str, Any]] = module["state"]
-        self.weights: dict[str, np.ndarray] = dict(Reading(**module["weights"]))
+        # Read where they are put; what a pass finds for statistics lies over them.
+        self.weights: ChainMap[str, np.ndarray] = ChainMap({}, Reading(**module["weights"]))
         self.statistics: dict[str, dict[str, str]] = {}
         for entry in self.state:
             if entry["statistic"]:
@@ -251,6 +274,7 @@ class Session:
                 self.statistics.setdefault(path, {})[entry["name"]] = attribute
         self.network: Any = None
         self.dtype = ""
+        self.trained = False
         self.done: dict[str, dict[str, Any]] = {}
 
     def run(self, asked: dict[str, Any], write: Writing) -> None:
@@ -261,16 +285,18 @@ class Session:
             return
         if asked["dtype"] != self.dtype:
             self.network, self.dtype = None, ""  # the old one goes before the new one comes
-            self.network = self._built(asked["dtype"])
+            self.network, self.trained = self._built(asked["dtype"]), True
             self.layers = dict(self.framework.layers(self.network))
             self.paths = {id(layer): path for path, layer in self.layers.items()}
             self.tensors = self.framework.state(self.network)
-            if problem := misfit(self.tensors, {entry["key"]: self._weight(entry) for entry in self.state}):
+            if problem := misfit(self.tensors, {entry["key"]: self._weight(entry).shape for entry in self.state}):
                 raise ValueError(f"the weights do not fit the module: {problem}")
             self.dtype = asked["dtype"]  # if that failed, the next pass fails for the same reason
         began = time.perf_counter()
         for entry in self.state:
-            self._reset(entry)
+            if self.trained or entry["statistic"]:
+                self._reset(entry)
+        self.trained = False
         write.seconds += time.perf_counter() - began
         getattr(self, asked["do"])(asked, write)
 
@@ -314,7 +340,9 @@ class Session:
         So activations stay near one however many residual sums there are. What is seen is taken to 8 binary digits:
         whatever its rounding, every backend finds the same.
         """
-        drawn = {entry["name"]: self.weights[entry["name"]] / entry["scale"] for entry in self.state}
+        drawn = {
+            entry["name"]: self.weights[entry["name"]] / entry["scale"] for entry in self.state if entry["statistic"]
+        }
 
         def measure(layer: Any, names: dict[str, str]) -> Callable[[Any], None]:
             def before(x: Any) -> None:
@@ -350,7 +378,7 @@ class Session:
     def adopt(self, asked: dict[str, Any], write: Writing) -> None:
         """Take over the statistics that another backend has found."""
         given = Reading(**asked["given"])
-        self.weights.update({name.removeprefix("statistic "): np.array(given[name]) for name in given})
+        self.weights.update({name.removeprefix("statistic "): given[name] for name in given})
 
     def forward(self, asked: dict[str, Any], write: Writing) -> None:
         """Run the network, record every node, and the gradients if asked for."""
@@ -380,6 +408,14 @@ class Session:
         if train:
             self._record("statistic", write, "statistic")
 
+    def disturbed(self, asked: dict[str, Any], write: Writing) -> None:
+        """Run the network, some of its nodes disturbed, and record the outputs alone."""
+        train = asked["mode"] == "train"
+        with self._watching(Disturber(self.framework, write, self.paths, asked["noise"]), train=train):
+            _, outputs = self._call(asked, train=train)
+        for index, output in enumerate(outputs):
+            write(f"output {index}", self.framework.array(output), output)
+
     def _vary_little(self) -> None:
         """Give normalisations variances of one, beside which a wrong epsilon shows however large those found are."""
         for path, names in self.statistics.items():
@@ -394,7 +430,7 @@ class Session:
         The loss is the weighted sum of the outputs' mean squared distances from noise. Statistics start anew so that
         a backend's declared relation between its update and the canonical one describes every step.
         """
-        framework = self.framework
+        framework, self.trained = self.framework, True
         optimizer = framework.optimizer(asked["optimizer"], self.network, asked["settings"])
         for step, inputs in enumerate(asked["batches"]):
             _, outputs = self._call({**asked, "inputs": inputs}, train=True, gradient=True)
@@ -510,14 +546,30 @@ def _coarse(values: np.ndarray) -> np.ndarray:
 
 
 def main(framework: Framework) -> None:
-    """Run the job in the folder that the command line names."""
+    """Run the job in the folder that the command line names, and end the process.
+
+    It ends at once: what a framework does at its end takes half a second, and may crash.
+    """
     events = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what else is printed, by a framework for one, is no event
+    threading.Thread(target=_follow, args=[os.dup(0)], daemon=True).start()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     tell(events, version=framework.version, python=platform.python_version(), numpy=np.__version__)
     for module in job["modules"]:
         _module(framework, folder, module, events)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _follow(parent: int) -> None:
+    """End this process, and all that it started, when the one that waits for it has ended, however that was."""
+    os.read(parent, 1)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(1)
 
 
 def tell(events: TextIO, **event: Any) -> None:
@@ -526,32 +578,35 @@ def tell(events: TextIO, **event: Any) -> None:
 
 
 def _module(framework: Framework, folder: Path, module: dict[str, Any], events: TextIO) -> None:
+    """Run the passes of a module; each leaves a line behind, so that a pass that ends the process ends none before."""
     name = module["name"]
     tell(events, module=name, run="")
-    results: dict[str, Any] = {}
-    with open(folder / f"{name}.bin", "wb") as file:
-        session: Session | None = None
+    with open(folder / f"{name}.bin", "ab") as file, open(folder / f"{name}.jsonl", "a", encoding="utf-8") as results:
+
+        def keep(run: str, **result: Any) -> None:
+            file.flush()
+            results.write(json.dumps([run, result]) + "\n")
+            results.flush()
+
         try:
             session = Session(framework, module, _import(folder / module["source"], module["marks"]))
         except (Exception, SystemExit):
-            results[""] = {"failure": traceback.format_exc(limit=-6)}
+            keep("", failure=traceback.format_exc(limit=-6))
+            return
         for asked in module["passes"]:
-            if session is None:
-                break
             tell(events, module=name, run=asked["id"])
             write = Writing(file, whole=asked.get("whole", False))
             began = time.perf_counter()
+            result: dict[str, Any] = {}
             try:
                 session.run(asked, write)
                 file.flush()
                 session.done[asked["id"]] = {"file": file.name, "index": write.index}
-                results[asked["id"]] = {"index": write.index}
+                result["index"] = write.index
             except (Exception, SystemExit):
-                results[asked["id"]] = {"failure": traceback.format_exc(limit=-6)}
+                result["failure"] = traceback.format_exc(limit=-6)
             # What the framework took, without what keeping arrays did.
-            results[asked["id"]]["seconds"] = time.perf_counter() - began - write.seconds
-    (folder / f"{name}.json").write_text(json.dumps(results), encoding="utf-8")
-    tell(events, module=name, done=True)
+            keep(asked["id"], **result, seconds=time.perf_counter() - began - write.seconds)
 
 
 def _import(path: Path, marks: dict[str, str]) -> type:
@@ -566,14 +621,14 @@ def _import(path: Path, marks: dict[str, str]) -> type:
     return network
 
 
-def misfit(own: dict[str, Any], given: dict[str, np.ndarray]) -> str:
-    """How a network's state and the arrays meant for it differ; empty if they do not."""
+def misfit(own: dict[str, Any], given: dict[str, tuple[int, ...]]) -> str:
+    """How a network's state and the arrays meant for it, whose shapes are given, differ; empty if they do not."""
     missing = sorted(set(own) - set(given))
     unexpected = sorted(set(given) - set(own))
     wrong = [
-        f"{key}: {tuple(given[key].shape)} for {tuple(own[key].shape)}"
+        f"{key}: {given[key]} for {tuple(own[key].shape)}"
         for key in own
-        if key in given and tuple(own[key].shape) != tuple(given[key].shape)
+        if key in given and tuple(own[key].shape) != given[key]
     ]
     parts = [("missing", missing), ("unexpected", unexpected), ("of another shape", wrong)]
     return "; ".join(f"{title}: {', '.join(names[:5])}" for title, names in parts if names)

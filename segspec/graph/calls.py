@@ -263,7 +263,7 @@ class Site(Reader):
                 self.place(*path, "from") if written.source else place,
                 node=where,
             )
-        require = Require(self.requirements, place, where)
+        require = Require(self.requirements, place, where, self.frame)
         outputs = op.shapes(tuple(shapes), require)
         sized = [symbol for slot in op.slots(tuple(shapes)) for symbol in symbols_of(slot.shape) if symbol.size]
         require.equal(len(sized), 0, "its weight would depend on the image's size", "pool to a fixed size before")
@@ -333,7 +333,7 @@ class Site(Reader):
         values = dict(values)
         for item, shape in zip(module.inputs, shapes, strict=True):
             # Where the block states its input's channels or length, what it gets must be that.
-            require = Require(self.requirements, self.place(*path, key=True), where)
+            require = Require(self.requirements, self.place(*path, key=True), where, self.frame)
             given_as = f"{name} is given {show(shape[1])} channels as '{item.name}'"
             require.equal(shape[1], substitute(item.shape[1], values), given_as)
             for axis in range(2, len(shape)):
@@ -428,7 +428,7 @@ class Site(Reader):
 
     def _again(self, call: Call, shapes: list[Shape], place: Place) -> Call:
         """The same module on inputs of other shapes: its weights must fit them."""
-        require = Require(self.requirements, place, self.name)
+        require = Require(self.requirements, place, self.name, self.frame)
         if isinstance(call, OpCall):
             if len(shapes) != len(call.inputs):
                 raise fail(
@@ -461,6 +461,7 @@ class Site(Reader):
                 node=self.name,
             )
         values = dict(call.values)
+        given: dict[Symbol, Number] = {}
         for item, shape in zip(call.module.inputs, shapes, strict=True):
             require.equal(
                 substitute(item.shape[1], values),
@@ -468,9 +469,15 @@ class Site(Reader):
                 f"the shared block takes other channels as '{item.name}'",
             )
             require.equal(len(item.shape), len(shape), "the shared block takes inputs of another rank")
-            for axis, size in zip(item.shape, shape, strict=False):
-                if isinstance(axis, Sym) and (symbol := next(iter(symbols_of(axis)))).size:
-                    values[symbol] = size
+            for place_of, (axis, size) in enumerate(zip(item.shape, shape, strict=False)):
+                symbol = next((symbol for symbol in symbols_of(axis) if symbol.size), None)
+                if symbol and symbol not in given:
+                    given[symbol] = size
+                elif place_of != 1:
+                    known = given[symbol] if symbol else substitute(axis, values)
+                    other = f"the shared block takes {{left}} as axis {place_of} of '{item.name}', and not {{right}}"
+                    require.equal(known, size, other)
+        values |= given
         inside = Require([], place, self.name)
         for requirement in call.module.requirements:
             inside.add(requirement.under(values).within(self.name))

@@ -23,7 +23,7 @@ from segspec.graph.kinds import mixed_up
 from segspec.graph.model import Argument, Graph, Module, ModuleInput, ModuleOutput, N
 from segspec.graph.naming import named
 from segspec.graph.references import Reader
-from segspec.graph.requirements import settle, unseen_ones
+from segspec.graph.requirements import settle, sized, unseen_ones
 from segspec.graph.restrict import reachable, restrict
 from segspec.graph.starts import objections
 from segspec.graph.values import parameter_symbol, root_values
@@ -52,7 +52,7 @@ def elaborate(
         values = root_values(definition, settings or {}, preset)
         root, modules = named((elaborator or Elaborator()).root(definition, values))
         graph = Graph(root, modules, values, dict(settings or {}), preset)
-        found += [*misfits(graph), *mixed_up(graph), *objections(graph)]
+        found += [*misfits(graph), *mixed_up(graph), *objections(graph), *sized(graph)]
     except SpecError as error:
         raise SpecError([*found, *error.problems]) from None
     except (ArithmeticError, RecursionError):
@@ -108,7 +108,7 @@ class Elaborator:
                     known = self._elaborate(frame, key)
                     if caller:
                         held.append((tuple(dict.fromkeys(frame.decisions)), known))
-                if ones := unseen_ones(known.requirements, frame.actual):
+                if ones := unseen_ones(known.requirements, frame):
                     raise NeedsValue(frame, ones)
                 return known, frame.actual
             except NeedsValue as needed:

@@ -111,6 +111,11 @@ class Frame:
         self.decisions.append(Decision(operator, left, right, answer))
         return answer
 
+    def settled(self, value: Number) -> Number:
+        """A number of this block's in the network's own terms, its parameters at their values."""
+        value = substitute(value, self.actual)
+        return self.caller.settled(value) if self.caller else value
+
     def agrees(self, decisions: Iterable[Decision]) -> bool:
         """Whether this call decides all of them the same."""
         return all(self.decide(item.operator, item.left, item.right) is item.answer for item in decisions)

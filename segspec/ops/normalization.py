@@ -95,8 +95,9 @@ class BatchNorm1d(BatchNorm):
     )
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        axes = len(inputs[0])
+        require.at_least(min(axes - 2, 3 - axes), 0, f"expected (N, C) or (N, C, L), found {axes} axes")
         n, _, *sizes = inputs[0]
-        require.at_least(1 - len(sizes), 0, f"expected (N, C) or (N, C, L), found {len(inputs[0])} axes")
         self.counted((n, *sizes), require)
         return inputs[0]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from segspec.ops.attributes import Probability
-from segspec.ops.base import Op, op
+from segspec.ops.base import Op, Require, Shape, map_of, op
 from segspec.ops.reach import pointwise
 
 
@@ -23,7 +23,7 @@ class Dropout(Op):
 
 @op("dropout2d")
 class Dropout2d(Op):
-    """Zero each channel with probability p, scale the rest by 1 / (1 − p) (Tompson et al. 2015)."""
+    """Zero each channel of a map with probability p, scale the rest by 1 / (1 − p) (Tompson et al. 2015)."""
 
     p: Probability = 0.5
 
@@ -31,3 +31,6 @@ class Dropout2d(Op):
     reach = pointwise
     stochastic: ClassVar = True
     examples: ClassVar = ({}, {"p": 0.1}, {"p": 0})
+
+    def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
+        return map_of(inputs, require)

@@ -49,7 +49,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The errors of one check in one dtype; ``ticks`` are labels and where they stand. It may have no verdict."""
+    """The errors of one check in one dtype; ``ticks`` are labels and where they stand.
+
+    A check that ``gates`` has a verdict; one that must be exact has no limit that could be drawn.
+    """
 
     check: str
     dtype: str
@@ -59,6 +62,7 @@ class Histogram:
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[str, float], ...]
     limits: Limits | None
+    gates: bool
     size: tuple[int, int] = (WIDTH, HEIGHT)
     base: int = HEIGHT - BOTTOM
 
@@ -93,7 +97,8 @@ def _histogram(check: str, dtype: str, held: Sequence[Comparison]) -> Histogram:
     origin = SIDE + width * (slots[0] == EQUAL) - width * (span[0] if span else 0)
     text = f"median {number(errors[len(errors) // 2])}, largest {number(errors[-1])}" if errors else "no error at all"
     shown = _limits(limits, origin, width) if limits else None
-    return Histogram(check, dtype, len(held), wrong.total(), text, bars, tuple(_ticks(slots, width)), shown)
+    gates = any(item.gates for item in held)
+    return Histogram(check, dtype, len(held), wrong.total(), text, bars, tuple(_ticks(slots, width)), shown, gates)
 
 
 def _limits(limits: Sequence[float], origin: float, width: float) -> Limits:

@@ -69,7 +69,8 @@ def as_html(reports: Sequence[Report]) -> str:
     sections = _sections(reports)
     ok = bool(reports) and all(report.ok for report in reports)
     template = environment.get_template("page.html.jinja")
-    return template.render(sections=sections, ok=ok, verdict=verdict(reports), version=__version__)
+    differ = any(section.wrong for section in sections)
+    return template.render(sections=sections, ok=ok, differ=differ, verdict=verdict(reports), version=__version__)
 
 
 def _sections(reports: Sequence[Report]) -> list[Section]:

@@ -26,18 +26,29 @@ TIMEOUT = 900.0
 """Seconds that one pass of one network may take."""
 
 
+BEAT = 0.5
+"""Seconds after which it is told again what a process is at."""
+RESTARTS = 3
+"""How many passes of one network may end their process, or take too long, before the rest is not tried."""
+
+
 @dataclass(frozen=True)
 class Doing:
-    """What a backend's process is at: a pass of a network (none while it is built); how many networks it has done."""
+    """What a backend's process is at: a pass of a network (none while it is imported).
+
+    ``done`` is how many networks of ``total`` it has done, ``share`` what it has done of this one's passes.
+    """
 
     backend: str
     network: str
     run: str
     done: int
     total: int
+    share: float = 0.0
 
 
 Tell = Callable[[Doing], None]
+"""What is told of the progress; where it raises, the process ends."""
 
 
 @dataclass
@@ -59,32 +70,61 @@ def execute(
     timeout: float = TIMEOUT,
     tell: Tell | None = None,
 ) -> Outcome:
-    """Run modules in a process of their backend; a crash or a time-out ends one module, not the others.
+    """Run modules in a process of their backend; a crash or a time-out ends one pass, not the others.
 
     ``python`` is the interpreter, by default this one; it needs the framework and NumPy alone. Raises
     :class:`SpecError` where it cannot be started or has no framework.
     """
-    outcome = Outcome()
-    titles = {module["name"]: module["title"] for module in modules}
+    outcome = Outcome({module["name"]: {} for module in modules})
+    ends = dict.fromkeys(outcome.modules, 0)
+    for name in outcome.modules:  # the folder may be that of an earlier run
+        for kind in ("bin", "jsonl"):
+            (folder / f"{name}.{kind}").unlink(missing_ok=True)
     waiting = list(modules)
     while waiting:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "job.json").write_text(json.dumps({"modules": waiting}), encoding="utf-8")
         began = time.perf_counter()
-        ended = _watch(backend, folder, python, timeout, tell or quiet, outcome, titles)
+        ended, run = _watch(backend, folder, python, timeout, tell or quiet, outcome, modules)
         outcome.seconds += time.perf_counter() - began
-        left = []
         for module in waiting:
-            result = folder / f"{module['name']}.json"
-            if result.exists():
-                outcome.modules[module["name"]] = json.loads(result.read_text(encoding="utf-8"))
-            else:
-                left.append(module)
-        if left:
-            # It ended in the first of them.
-            outcome.modules[left[0]["name"]] = {"": {"failure": ended}}
-        waiting = left[1:]
+            outcome.modules[module["name"]] |= _results(folder / f"{module['name']}.jsonl")
+        waiting = [module for module in waiting if _left(module, outcome)]
+        if waiting:  # it ended in the first of them
+            first = waiting[0]
+            ends[first["name"]] += 1
+            _end(first, run, ended, ends[first["name"]], outcome)
+            # Passes that the others need are run again: they come to the same.
+            left = [asked for asked in first["passes"] if asked.get("needed") or asked in _left(first, outcome)]
+            waiting[:1] = [{**first, "passes": left}] if _left(first, outcome) else []
     return outcome
+
+
+def _results(path: Path) -> dict[str, Any]:
+    """What a module's passes have left behind since it was last asked for, by pass."""
+    if not path.exists():
+        return {}
+    *lines, _ = path.read_text(encoding="utf-8").split("\n")  # a process that is killed may not end its last line
+    path.unlink()
+    return dict(map(json.loads, lines))
+
+
+def _left(module: Mapping[str, Any], outcome: Outcome) -> list[Mapping[str, Any]]:
+    """The passes of a module that have no result."""
+    found = outcome.modules[module["name"]]
+    return [] if "" in found else [asked for asked in module["passes"] if asked["id"] not in found]
+
+
+def _end(module: Mapping[str, Any], run: str, why: str, times: int, outcome: Outcome) -> None:
+    """Put down that a module's process ended in a pass, and what else of it is not run for that."""
+    found = outcome.modules[module["name"]]
+    if not run or any(asked.get("needed") for asked in module["passes"] if asked["id"] == run):
+        outcome.modules[module["name"]] = {"": {"failure": why}}
+        return
+    found[run] = {"failure": why}
+    if times == RESTARTS:
+        for asked in _left(module, outcome):
+            found[asked["id"]] = {"failure": f"it was not run, since {times} others had ended their process"}
 
 
 def quiet(_: Doing) -> None:
@@ -98,15 +138,17 @@ def _watch(
     timeout: float,
     tell: Tell,
     outcome: Outcome,
-    titles: Mapping[str, str],
-) -> str:
-    """Run the job; how its process ended."""
+    modules: Sequence[Mapping[str, Any]],
+) -> tuple[str, str]:
+    """Run the job; how its process ended, and in which pass."""
+    names = [module["name"] for module in modules]
+    passes = [[asked["id"] for asked in module["passes"]] for module in modules]
     command = [python or sys.executable, "-W", "ignore", str(BACKENDS / f"on_{backend.name}.py"), str(folder)]
     with tempfile.TemporaryFile() as errors:
         try:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # nothing comes, but its end where this process is no more
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 start_new_session=True,
@@ -118,8 +160,10 @@ def _watch(
                 f"{backend.title} cannot be run by {python or sys.executable}: {error.strerror}",
                 remedy=f"give the path of an interpreter: --python {backend.name}=/path/to/python",
             ) from None
-        doing = starting = "importing the framework"
-        late = False
+        _running.add(process)
+        starting = True
+        late, run, doing = False, "", "importing the framework"
+        told: Doing | None = None
         try:
             for event in _events(process, timeout):
                 if event is None:
@@ -127,27 +171,44 @@ def _watch(
                     break
                 if "version" in event:
                     outcome.environment = {name: str(value) for name, value in event.items()}
-                    doing = ""
+                    starting = False
                 elif "run" in event:
-                    doing = event["run"] or "building the network"
-                    name = event["module"]
-                    tell(Doing(backend.title, titles[name], event["run"], list(titles).index(name), len(titles)))
+                    run, index = event["run"], names.index(event["module"])
+                    doing = run or "importing the module"
+                    share = passes[index].index(run) / len(passes[index]) if run else 0.0
+                    told = Doing(backend.title, modules[index]["title"], run, index, len(modules), share)
+                if told:
+                    tell(told)
             if not late:
                 _wait(process)
         finally:
+            interrupted = process not in _running
+            _running.discard(process)
             _kill(process)
-            process.stdout.close()  # type: ignore[union-attr]
+            for pipe in (process.stdin, process.stdout):
+                pipe.close()  # type: ignore[union-attr]
+        if interrupted:
+            raise KeyboardInterrupt
         if late:
-            return f"it was stopped after {timeout:g} seconds in: {doing}"
+            return f"it was stopped after {timeout:g} seconds in: {doing}", run
         errors.seek(0, os.SEEK_END)
         errors.seek(max(errors.tell() - 2_000, 0))
         said = errors.read().decode("utf-8", "replace").strip()
         if process.returncode < 0:
             name = signal.Signals(-process.returncode).name
-            return f"the process was ended by {name} in: {doing}"
-        if doing == starting:
+            return f"{said}\nthe process was ended by {name} in: {doing}".strip(), run
+        if starting:
             _refuse(backend, python, process.returncode, said)
-        return f"the process ended with exit status {process.returncode} in: {doing}\n{said}".strip()
+        return f"{said}\nthe process ended with exit status {process.returncode} in: {doing}".strip(), run
+
+
+def interrupt() -> None:
+    """End the backends' processes that other threads wait for; these are interrupted then."""
+    while _running:
+        _end_group(_running.pop())
+
+
+_running: set[subprocess.Popen[bytes]] = set()
 
 
 def _refuse(backend: Backend, python: str, status: int, said: str) -> None:
@@ -179,21 +240,30 @@ def missing(backend: Backend, python: str = "") -> Problem:
 
 
 def _environment() -> dict[str, str]:
-    """The process's environment: no Python writes compiled files beside the scripts, which may not be its own."""
-    return {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    """The process's environment.
+
+    Python writes no compiled files beside the scripts, whose folder may not be its own. One thread, unless
+    ``OMP_NUM_THREADS`` says otherwise: on small maps more of them wait for each other longer than they work.
+    """
+    return {"OMP_NUM_THREADS": "1", **os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _events(process: subprocess.Popen[bytes], timeout: float) -> Any:
-    """The events of a process until it ends; None where none came in time."""
+    """The events of a process until it ends, an empty one while there is none; None where none came in time."""
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     rest = b""
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
+        heard = time.monotonic()
         while True:
-            if not selector.select(timeout):
-                yield None
-                return
+            if not selector.select(min(BEAT, timeout)):
+                if time.monotonic() - heard >= timeout:
+                    yield None
+                    return
+                yield {}
+                continue
+            heard = time.monotonic()
             part = process.stdout.read()
             if not part:
                 return
@@ -213,6 +283,10 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """End a process, if it has not ended, and all that it started."""
+    _end_group(process)
+    process.wait()
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from segspec.backends import probe
 from segspec.backends.arrays import Reading, Writing
 from segspec.graph.instances import at_size, resolve
 from segspec.graph.model import Graph
+from segspec.parity.job import Source, source
 from segspec.parity.plan import Size, path_of
 from segspec.parity.process import TIMEOUT, Outcome, Tell, execute
 from segspec.parity.scene import Scene, scene
@@ -43,8 +44,9 @@ Weights = Callable[[Entry], np.ndarray]
 class Plan:
     """What is recorded of a network: at which sizes, how many images at a time, after how many steps of an optimiser.
 
-    Besides, if ``starts``, what it is drawn from at first. Steps of an optimiser are taken at a size at which no op
-    is coarse, if there is one: they amplify what is.
+    If ``varied``, the last of several sizes is seen by one image more: there may be as many as channels or classes, and
+    then nothing tells one axis from another. Besides, if ``starts``, what it is drawn from at first. Steps of an
+    optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
     """
 
     sizes: tuple[Size, ...]
@@ -53,10 +55,11 @@ class Plan:
     training_size: Size
     starts: bool = False
     dtypes: tuple[str, ...] = DTYPES
+    varied: bool = True
 
     def images(self, size: Size) -> int:
-        """How many images are seen at a size: at the last of several one more, lest they be as many as channels."""
-        return self.batch + (len(self.sizes) > 1 and size == self.sizes[-1])
+        """How many images are seen at a size."""
+        return self.batch + (self.varied and len(self.sizes) > 1 and size == self.sizes[-1])
 
     def times(self, size: Size) -> float:
         """How many times what the first backend's nodes had all have in the replay in eval mode."""
@@ -91,6 +94,11 @@ class Recording:
     def backend(self) -> str:
         """The backend's title."""
         return str(self.about["title"])
+
+    @property
+    def network(self) -> Source:
+        """What the network is made of."""
+        return Source(**self.about["network"])
 
     def arrays(self, name: str) -> Reading | None:
         """The arrays of a pass, None if it failed or was not asked for."""
@@ -220,12 +228,13 @@ def _asked(task: Task, own: Mapping[str, Scene], folder: Path, given: Recording 
     if plan.starts and entries(graph):
         yield asked(graph)
     inputs = {size: _inputs(graph, size, plan.images(size), folder) for size in plan.sizes}
+    calibrate = {"id": "calibrate", "dtype": "float64", "needed": True}
     if task.weights is not seeded.weight:
-        yield {"id": "calibrate", "do": "keep", "dtype": "float64"}
+        yield {**calibrate, "do": "keep"}
     elif given is None or given.arrays("calibrate") is None:
-        yield {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": inputs[plan.sizes[0]]}
+        yield {**calibrate, "do": "calibrate", "inputs": inputs[plan.sizes[0]]}
     else:
-        yield {"id": "calibrate", "do": "adopt", "dtype": "float64", "given": _source(given, "calibrate")}
+        yield {**calibrate, "do": "adopt", "given": _source(given, "calibrate")}
     forward = list(_forward(plan, inputs, given, own))
     yield from (asked for asked in forward if asked["dtype"] == "float64")
     yield from _training(graph, plan, folder)
@@ -249,23 +258,34 @@ def _forward(
             # What nodes computed is what another backend replays.
             "whole": given is None and dtype == "float64",
         }
-        times = plan.times(size) if (mode, dtype) == ("eval", "float64") else 1
-        if dtype == "float32" or given is None or given.arrays(name) is None:
+        if dtype == "float32":
+            yield asked
+            continue
+        times = plan.times(size) if mode == "eval" else 1
+        coarse = _coarse([own, *([given.scenes] if given else [])], f"{size[0]}x{size[1]} {mode}")
+        bare = {key: asked[key] for key in ("dtype", "mode", "inputs")}
+        if coarse:
+            yield {**bare, "id": f"{name} disturbed", "do": "disturbed", "noise": coarse}
+        if given is None or given.arrays(name) is None:
             yield asked
             if times != 1:
                 # What the other backend's replay is held against: the first one's, of its own recording.
                 yield {**asked, "id": f"{name} beyond", "own": name, "times": times, "whole": False}
             continue
-        here = f"{size[0]}x{size[1]} {mode}"
-        coarse = [
-            part.key for held in (own, given.scenes) for part in held[here].parts if part.path in held[here].floors
-        ]
         if coarse:
-            yield {**asked, "id": f"{name} as it is", "gradients": False}
-            yield {**asked, "given": _source(given, name), "coarse": coarse}
-        else:
-            yield asked
+            yield {**bare, "id": f"{name} as it is", "do": "disturbed", "noise": {}}
+        yield {**asked, **({"given": _source(given, name), "coarse": list(coarse)} if coarse else {})}
         yield {**asked, "id": f"{name} replay", "given": _source(given, name), "times": times}
+
+
+def _coarse(held: Sequence[Mapping[str, Scene]], name: str) -> dict[str, float]:
+    """What backends declare of a pass's nodes, by key."""
+    found: dict[str, float] = {}
+    for declared in (scenes[name] for scenes in held):
+        for part in declared.parts:
+            if part.path in declared.floors:
+                found[part.key] = found.get(part.key, 0.0) + declared.floors[part.path][0]
+    return found
 
 
 def _training(graph: Graph, plan: Plan, folder: Path) -> Iterator[dict[str, Any]]:
@@ -324,10 +344,8 @@ def about(task: Task) -> dict[str, Any]:
     written = text.splitlines()
     return {
         "spec": graph.name,
-        "digest": graph.definition.file.digest(),
+        "network": asdict(source(graph)),
         "asked": asked_name(graph.definition.file.path),
-        "preset": graph.preset,
-        "settings": dict(graph.settings),
         "backend": backend.name,
         "exact_running_stats": backend.exact_running_stats,
         "title": backend.title,

@@ -233,12 +233,12 @@ def as_json(reports: Sequence[Report]) -> str:
         for report in reports
     ]
     ok = bool(reports) and all(report.ok for report in reports)
-    return json.dumps({"ok": ok, "results": results, "reports": summaries}, indent=2)
+    return json.dumps({"ok": ok, "results": results, "reports": summaries})
 
 
 def as_dict(item: Comparison) -> dict[str, Any]:
     """A comparison as plain data; JSON has no infinity."""
-    held = asdict(item)
+    held = {**vars(item), "shape": list(item.shape)}
     if item.error is not None and not math.isfinite(item.error):
         held["error"] = None
     return held

@@ -33,7 +33,7 @@ def outputs(
     with tempfile.TemporaryDirectory(prefix="segspec-") as name:
         folder = Path(name)
         given = arrays_in(folder / "inputs.bin", ((item.name, inputs[item.name]) for item in graph.root.inputs))
-        calibrate = {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": given}
+        calibrate = {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": given, "needed": True}
         how = {"dtype": dtype, "mode": mode, "gradients": False, "given": None, "coarse": None}
         forward = {"id": "forward", "do": "forward", "inputs": given, **how}
         outcome = execute(held, [module(graph, held, folder / "m0", [calibrate, forward])], folder)

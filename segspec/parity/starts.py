@@ -41,10 +41,12 @@ FALSE_ALARM = 1e-9
 """How likely at most a network that starts right is found wrong, all its tests together."""
 
 SEED = 0
-LEAST, MOST = 3, 64
+LEAST, MOST = 2, 64
 """The number of builds; more than the least only for the sake of small tensors."""
 BUDGET = 2**25
-"""How many elements these further builds may draw."""
+"""What these further builds may cost, in elements drawn."""
+TENSOR = 2**13
+"""What a tensor costs to make, in elements drawn."""
 WANTED = 2**13
 """About how many values of each tensor are wanted, from all builds; a small one may have fewer."""
 POOL = 2**17
@@ -160,7 +162,7 @@ def _farthest(found: Sequence[_Statistic]) -> _Statistic:
 def _builds(graph: Graph, tensors: Sequence[Entry]) -> int:
     """How many builds give the smallest random tensor enough values, within what they may cost."""
     smallest = min((math.prod(entry.shape) for entry in tensors if _random(entry)), default=WANTED)
-    affordable = BUDGET // max(parameters(graph), 1)
+    affordable = BUDGET // max(parameters(graph) + TENSOR * len(tensors), 1)
     return max(LEAST, min(math.ceil(WANTED / smallest), affordable, MOST))
 
 

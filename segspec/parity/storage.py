@@ -1,10 +1,11 @@
-"""Recordings in files: safetensors, with what they are recordings of in the metadata.
+"""Recordings in files: safetensors, with what they are recordings of in the metadata, and the digest of that.
 
 So one backend can be run in one place and another in another, and both be compared in a third that has neither.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 from dataclasses import asdict
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from segspec import __version__, files
-from segspec.backends.arrays import Reading
+from segspec.backends.arrays import SUMS, Reading
 from segspec.errors import Place, fail
 from segspec.parity.recording import Plan, Recording
 from segspec.parity.scene import Scene
@@ -22,7 +23,7 @@ from segspec.weights import portable
 from segspec.weights.pickles import Refused
 from segspec.weights.tensors import DTYPES, Tensor
 
-VERSION = 2
+VERSION = 3
 
 
 def save(recording: Recording, path: Path) -> None:
@@ -36,14 +37,13 @@ def save(recording: Recording, path: Path) -> None:
         keys: dict[int, str] = {}
         passes[name] = {}
         for entry, (dtype, shape, offset, sketched, norm) in held.index.items():
-            parts = [(offset, entry, dtype, tuple(shape)), (sketched, f"{entry} (sketch)", "<f8", None)]
+            parts = [(offset, entry, dtype, tuple(shape)), (sketched, f"{entry} (sketch)", "<f8", (SUMS,))]
             for place, key, kind, size in parts:
                 if place is not None and place not in keys:  # an array of several names is there once
                     keys[place] = f"{name}/{key}"
                     tensors[keys[place]] = _tensor(held, keys[place], kind, size, place)
             passes[name][entry] = [dtype, shape, *(None if at is None else keys[at] for at in (offset, sketched)), norm]
     about = {
-        "version": VERSION,
         "about": recording.about,
         "plan": asdict(recording.plan),
         "scenes": {name: asdict(scene) for name, scene in recording.scenes.items()},
@@ -51,15 +51,20 @@ def save(recording: Recording, path: Path) -> None:
         "times": recording.times,
         "passes": passes,
     }
+    text = json.dumps(about)
+    metadata = {"segspec": __version__, "version": str(VERSION), "recording": text, "digest": _digest(text)}
     with files.replacing(path) as file:
-        for _ in portable.write(file, tensors, {"segspec": __version__, "recording": json.dumps(about)}):
+        for _ in portable.write(file, tensors, metadata):
             pass
 
 
-def _tensor(held: Reading, key: str, dtype: str, shape: tuple[int, ...] | None, place: int) -> Tensor:
-    array = held.at(place, dtype, shape)
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _tensor(held: Reading, key: str, dtype: str, shape: tuple[int, ...], place: int) -> Tensor:
     names = {kind: name for name, kind in DTYPES.items() if name != "BF16"}
-    return Tensor(key, names[np.dtype(dtype)], array.shape, lambda: array)
+    return Tensor(key, names[np.dtype(dtype)], shape, lambda: held.at(place, dtype, shape))
 
 
 def load(path: Path) -> Recording:
@@ -68,22 +73,26 @@ def load(path: Path) -> Recording:
         with path.open("rb") as file:
             data = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         _, metadata = portable.read(data, path)
-        about = json.loads(metadata["recording"])
     except OSError as error:
-        raise fail("input", f"cannot be read: {error.strerror}", Place(str(path))) from None
-    except (Refused, KeyError, ValueError):
+        raise fail("recording", f"cannot be read: {error.strerror}", Place(str(path))) from None
+    except Refused as error:
+        raise fail("recording", str(error), Place(str(path)), remedy="record it anew, or copy it again") from None
+    except ValueError:
         raise _stranger(path) from None
-    if about.get("version") != VERSION:
+    if "recording" not in metadata:
+        raise _stranger(path)
+    if metadata.get("version") != str(VERSION):
         message = f"it was recorded by another version of segspec, {metadata.get('segspec', 'an unknown one')}"
-        raise fail("recording", message, Place(str(path)), remedy="record it anew")
+        raise fail("version", message, Place(str(path)), remedy="record it anew")
+    if metadata.get("digest") != _digest(metadata["recording"]):
+        message = "it is damaged: what it says of its network has another digest"
+        raise fail("recording", message, Place(str(path)), remedy="record it anew, or copy it again")
+    about = json.loads(metadata["recording"])
     length = int.from_bytes(data[:8], "little")
     header = json.loads(bytes(data[8 : 8 + length]))
     header.pop("__metadata__")
     offsets = {key: 8 + length + held["data_offsets"][0] for key, held in header.items()}
-    try:
-        return _recording(path, about, offsets)
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
-        raise _stranger(path) from None
+    return _recording(path, about, offsets)
 
 
 def _recording(path: Path, about: dict[str, Any], offsets: dict[str, int]) -> Recording:

@@ -6,10 +6,11 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field, replace
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 from segspec.errors import SpecError, fail
 from segspec.graph.model import Graph
@@ -17,38 +18,17 @@ from segspec.graph.sizes import size_problem
 from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.job import Job, job
-from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Doing, Tell, quiet, require
+from segspec.parity.process import Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
-from segspec.parity.sizes import SMALL, default_sizes, exact_size
+from segspec.parity.settings import BATCH, STEPS, Settings
+from segspec.parity.sizes import default_sizes, training_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
 from segspec.spec import document
 
-BATCH = 3
-"""Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
-STEPS = 2
-"""Steps of each optimiser."""
 GROUP = 8
 """How many networks share a process of each backend: the recordings of one can take a gigabyte of the disk."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How networks are verified: by default at sizes chosen for each, three images at a time.
-
-    ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
-    ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass.
-    """
-
-    sizes: tuple[Size, ...] = ()
-    batch: int = BATCH
-    steps: int = STEPS
-    starts: bool = True
-    small: bool = False
-    python: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = TIMEOUT
 
 
 @dataclass(frozen=True)
@@ -88,18 +68,20 @@ class Report:
 
 def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> Plan:
     """The sizes at which a graph is verified; raises :class:`SpecError` for those that it cannot take."""
-    chosen, batch = list(backends), settings.batch
+    chosen, batch = list(backends), settings.batch or BATCH
     for size in settings.sizes:
         problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
-    least = exact_size(graph, chosen, batch, SMALL) if settings.small else None
-    sizes = settings.sizes or ((least,) if least else tuple(default_sizes(graph, chosen, batch)))
-    training = least or (exact_size(graph, chosen, batch) if settings.steps else None)
+    sizes = settings.sizes or tuple(default_sizes(graph, chosen, batch))
+    if settings.small:
+        sizes = sizes[:1]
+    training = training_size(graph, chosen, batch) if settings.steps else None
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
         raise fail("size", message, graph.definition.place())
-    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts)
+    varied = settings.batch is None
+    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts, varied=varied)
 
 
 def verify(
@@ -113,8 +95,8 @@ def verify(
     """A report for every graph and every backend but the first, which the others are held against.
 
     An ``executor`` runs each network as a task of its own, where it likes; what becomes of one is no concern of the
-    others. Without one a few networks at a time share a process of each backend here. Raises :class:`SpecError` where
-    a framework is missing, or a size is one that the network or a backend cannot take.
+    others. Without one a few networks after another share a process of each backend here. Raises :class:`SpecError`
+    where a framework is missing, or a size is one that the network or a backend cannot take.
     """
     asked = settings or Settings()
     if executor is None:
@@ -123,14 +105,34 @@ def verify(
     if executor is not None:
         yield from _elsewhere(graphs, plans, backends, asked, executor, tell or quiet)
         return
-    for start in range(0, len(graphs), GROUP):
-        group = slice(start, start + GROUP)
-        yield from _here(graphs[group], plans[group], backends, asked, _counted(tell or quiet, start, len(graphs)))
+    stop = Event()
+    size = max(min(GROUP, -(-len(graphs) // asked.jobs)), 1)  # as many groups as jobs, if there are so few
+
+    def group(start: int) -> list[Report]:
+        def counted(doing: Doing) -> None:
+            if stop.is_set():
+                raise _Stopped
+            (tell or quiet)(replace(doing, done=start + doing.done, total=len(graphs)))
+
+        held = slice(start, start + size)
+        return list(_here(graphs[held], plans[held], backends, asked, counted))
+
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        futures = [pool.submit(group, start) for start in range(0, len(graphs), size)]
+        try:
+            for future in futures:
+                yield from future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt()
+            raise
+        finally:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
 
 
-def _counted(tell: Tell, before: int, total: int) -> Tell:
-    """What is told of a group, as of all networks."""
-    return lambda doing: tell(replace(doing, done=doing.done + before, total=total))
+class _Stopped(Exception):
+    """Whoever wanted the reports is gone."""
 
 
 def _here(
@@ -173,6 +175,9 @@ def _elsewhere(
                 found = _lost(graph, backends, error)
             yield from found
             tell(Doing("", graph.name, "", index, len(graphs)))
+    except KeyboardInterrupt:
+        interrupt()  # an executor of threads would wait for them
+        raise
     finally:
         for future in futures:
             future.cancel()
@@ -190,14 +195,20 @@ def _submitted(executor: Executor, asked: Job) -> Future[list[Report]]:
 
 def perform(asked: Job) -> list[Report]:
     """Verify one network: the task that executors run."""
-    return list(verify([asked.graph()], asked.chosen(), asked.asked))
+    return list(verify([asked.network.graph()], asked.chosen(), asked.asked))
 
 
 def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[Report]:
     """The reports of a network whose task did not return."""
     failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
     pairs = [(backends[0].name, other.name) for other in backends[1:]]
-    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
+    return [
+        Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}, finished=_now()) for pair in pairs
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
@@ -210,7 +221,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
     longest = max(parts.values(), key=len)
     return Report(
         first.about["spec"],
-        first.about["preset"],
+        first.network.preset,
         (first.about["backend"], second.about["backend"]),
         tuple(comparisons),
         tuple(failures),
@@ -222,9 +233,9 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
             name: sum(held.times.get(name, 0.0) for held in pair)
             for name in dict.fromkeys([*first.times, *second.times])
         },
-        first.about["digest"],
+        first.network.digest,
         command(first, second),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        _now(),
     )
 
 
@@ -244,17 +255,17 @@ def _starts(graph: Graph, pair: Sequence[Recording]) -> Iterator[Comparison]:
 
 def command(first: Recording, second: Recording) -> str:
     """What holds the same two renderings of the same network together again, at the same sizes."""
-    about, plan = first.about, first.plan
+    about, plan, network = first.about, first.plan, first.network
     words = ["segspec", "verify", about["asked"]]
-    words += ["--preset", about["preset"]] if about["preset"] else []
-    for key, value in about["settings"].items():
+    words += ["--preset", network.preset] if network.preset else []
+    for key, value in network.settings.items():
         word = isinstance(value, str) and value.isidentifier() and document.parse(value, "").data == value
         words += ["--set", f"{key}={value if word else json.dumps(value, ensure_ascii=False)}"]
     for held in (first, second):
         words += ["--backend", held.about["backend"]]
     for height, width in plan.sizes:
         words += ["--size", f"{height}x{width}"]
-    words += ["--batch", str(plan.batch)] if plan.batch != BATCH else []
+    words += [] if plan.varied else ["--batch", str(plan.batch)]
     words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
     words += [] if plan.starts else ["--no-starts"]
     words += ["--exact-running-stats"] if first.about["exact_running_stats"] else []

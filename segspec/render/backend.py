@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, ValidationError
 from segspec.algebra.expressions import FUNCTIONS, ExpressionError, Scope
 from segspec.algebra.symbols import Number, Sym, Symbol, Undecided, concrete, number, substitute
 from segspec.errors import Place, Problem, fail, suggest
+from segspec.graph.gradients import without_gradient
 from segspec.graph.instances import Instance, at_size, instances, settled
 from segspec.graph.model import Graph, OpCall
 from segspec.ops.base import product
@@ -195,9 +196,8 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
         refusing = {name for name, facts in held.ops.items() if facts.refuse}
         for instance in instances(graph):
             if isinstance(instance.call, OpCall) and instance.call.op.name in refusing:
-                for refusal in _refusals(instance, held):
-                    if _true(refusal.when, instance):
-                        found.append(_refused(refusal, instance, held))
+                learned = instance.path not in without_gradient(graph)
+                found += [_refused(item, instance, held) for item in refusals(instance, held, learned=learned)]
         if held.exact_running_stats:
             found += [_inexact(item) for item in diverging(graph, held)]
     return list({(item.place, item.message): item for item in found}.values())
@@ -208,9 +208,8 @@ def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, b
     values = at_size(graph, height, width, batch)
     for held in chosen:
         for instance in instances(graph, values):
-            for refusal in _refusals(instance, held):
-                if _true(refusal.when, instance):
-                    return _refused(refusal, instance, held)
+            for refusal in refusals(instance, held):
+                return _refused(refusal, instance, held)
     return None
 
 
@@ -287,8 +286,10 @@ def floors(
     return found
 
 
-def _refusals(instance: Instance, held: Backend) -> list[Refusal]:
-    return held.facts(instance.call.op.name).refuse if isinstance(instance.call, OpCall) else []
+def refusals(instance: Instance, held: Backend, *, learned: bool = True) -> list[Refusal]:
+    """Why a backend cannot compute an instance; ``learned`` says whether what it reads depends on a weight."""
+    declared = held.facts(instance.call.op.name).refuse if isinstance(instance.call, OpCall) else []
+    return [item for item in declared if _true(item.when, instance, learned=learned)]
 
 
 def _refused(refusal: Refusal, instance: Instance, held: Backend) -> Problem:
@@ -297,22 +298,25 @@ def _refused(refusal: Refusal, instance: Instance, held: Backend) -> Problem:
     return Problem("refused", message, instance.node.place, instance.path, refusal.remedy)
 
 
-def _true(condition: Any, instance: Instance, *, training: bool = False) -> bool:
+def _true(condition: Any, instance: Instance, *, training: bool = False, learned: bool = True) -> bool:
     """Whether a condition is sure to hold for an instance, whatever the size where that is open."""
     try:
-        return bool(condition.evaluate(_scope(instance, training=training)))
+        return bool(condition.evaluate(_scope(instance, training=training, learned=learned)))
     except Undecided:
         return False
     except ExpressionError as error:
         raise fail("expression", f"a condition of the backend's: {error}") from None
 
 
-def _scope(instance: Instance, *, training: bool = False) -> Scope:
-    """An op's attributes and sizes by name, as the conditions of ``backend.yaml`` see them."""
+def _scope(instance: Instance, *, training: bool = False, learned: bool = True) -> Scope:
+    """An op's attributes and sizes by name, as the conditions of ``backend.yaml`` see them.
+
+    ``learned`` says whether what it reads depends on a weight, which is known where attributes are refused.
+    """
     assert isinstance(instance.call, OpCall)
     shapes = instance.inputs()
     before = shapes[0] if shapes else instance.shapes()[0]
-    names: dict[str, Any] = {"training": training, "count": product((before[0], *before[2:]))}
+    names: dict[str, Any] = {"training": training, "learned": learned, "count": product((*before[:1], *before[2:]))}
     for name, value in instance.call.op.attributes().items():
         if isinstance(value, tuple):
             names[name] = [substitute(item, instance.values) if isinstance(item, Sym) else item for item in value]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import jinja2
 
+from segspec.algebra.symbols import Sym
 from segspec.graph.instances import instances
 from segspec.graph.model import Call, Graph, OpCall, SequenceCall
 from segspec.graph.starts import rules, starts, starts_of_op
@@ -36,13 +37,26 @@ def initialisation(graph: Graph, backend: Backend, environment: jinja2.Environme
         lines = []
         for node in module.nodes:
             for path, call in _ops(node.call, f"{backend.instance}.{node.name}"):
-                lines += filler.lines(call.op.name, path, _of_node(graph, call), optional={"bias"})
+                wanted = _of_node(graph, call)
+                # Whether it is there is known, unless a parameter of the class says it.
+                optional = {slot.name for slot, _ in wanted if isinstance(getattr(call.op, slot.name, None), Sym)}
+                lines += filler.lines(call.op.name, path, wanted, optional)
         if lines:
             branches.setdefault(tuple(lines), []).append(module.name)
     if not branches:
         return None
-    made = [{"types": _types(types), "lines": lines} for lines, types in branches.items()]
+    instance = f"isinstance({backend.instance}, {{}})"
+    made = [_branch(instance.format(_types(types)), lines) for lines, types in branches.items()]
     return {"docstring": docstring([_summary(graph)], 4), "branches": made}
+
+
+def _branch(condition: str, lines: Sequence[str]) -> dict[str, Any]:
+    """A branch; one that is all under a condition of its own has the two in one."""
+    first, *rest = lines
+    if first.startswith("if ") and all(line.startswith("    ") for line in rest):
+        condition = f"{condition} and {first.removeprefix('if ').removesuffix(':')}"
+        lines = [line.removeprefix("    ") for line in rest]
+    return {"condition": condition, "lines": lines}
 
 
 class _Target(Code):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -37,7 +38,8 @@ class Entry:
     law: Law | None
 
 
-def entries(graph: Graph) -> list[Entry]:
+@lru_cache(maxsize=64)
+def entries(graph: Graph) -> tuple[Entry, ...]:
     """Every tensor of the network's state, in the order of execution."""
     found = []
     normalised = {place for module in graph.modules for place in _normalised(module)}
@@ -55,7 +57,7 @@ def entries(graph: Graph) -> list[Entry]:
                     law = init.law(*fans(shapes.get("weight", shape)))
                     op = instance.call.op.name
                     found.append(Entry(name, slot.name, op, shape, slot.trainable, scaled, statistic, init, law))
-    return found
+    return tuple(found)
 
 
 def _normalised(module: Module) -> Iterator[tuple[int, str]]:

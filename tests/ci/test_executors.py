@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Executor, Future
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,7 +24,9 @@ from segspec.graph.elaborate import elaborate
 from segspec.parity import verify as module
 from segspec.parity.executors import executor
 from segspec.parity.job import job
-from segspec.parity.verify import Report, Settings, perform, verify
+from segspec.parity.junit import as_junit
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, perform, verify
 from segspec.render import render
 from segspec.render.backend import backends
 from segspec.spec.load import load
@@ -75,6 +80,8 @@ def test_reports_come_in_order_and_a_lost_task_is_a_failure_of_its_network(graph
     assert reports[0].failures == (("its task", "", "OSError: the worker is gone"),)
     assert reports[1].failures == (("its task", "", "RuntimeError: the pool is broken"),)
     assert reports[2] == reported(graphs[2])[0]
+    timestamps = [suite.get("timestamp") for suite in ElementTree.fromstring(as_junit(reports[:2]).encode())]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text) for text in timestamps)
     assert [asked.asked.sizes for asked in held.jobs] == [((8, 8),)] * 3
 
 
@@ -91,20 +98,47 @@ def test_a_size_that_a_network_cannot_take_is_refused_before_anything_is_sent(gr
         list(verify(graphs, chosen, Settings(sizes=((1, 8),)), executor=held))
 
 
+def test_whoever_is_interrupted_does_not_wait_for_a_task(graphs, chosen, tmp_path):
+    """A thread cannot be cancelled, but what it waits for can be ended; the interpreter here never comes to an end."""
+    script, note = tmp_path / "python", tmp_path / "began"
+    script.write_text(f"#!/bin/sh\necho $$ > {note}\nsleep 600\n")
+    script.chmod(0o755)
+    asked = Settings(sizes=((8, 8),), python={"torch": str(script), "paddle": str(script)})
+
+    class Impatient(ThreadPoolExecutor):
+        def submit(self, *arguments):
+            future = super().submit(*arguments)
+            future.result = press
+            return future
+
+    def press():
+        until = time.monotonic() + 60
+        while not (note.exists() and note.read_text()) and time.monotonic() < until:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with Impatient(1) as pool, pytest.raises(KeyboardInterrupt):
+        list(verify(graphs, chosen, asked, executor=pool))
+    assert time.monotonic() - began < 120
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(note.read_text()), 0)
+
+
 def test_a_job_needs_no_file_of_the_spec(repository, chosen, monkeypatch):
     graph = elaborate(load(repository / "specs/other.yaml"), {"width": 5}, "wide")
     sent = pickle.dumps(job(graph, chosen, Settings()))
     shutil.rmtree(repository)
     received = pickle.loads(sent)
-    assert set(received.files) == {"other.yaml", "blocks/conv.yaml"}
-    assert render(received.graph(), chosen[0]) == render(graph, chosen[0])
+    assert set(received.network.files) == {"other.yaml", "blocks/conv.yaml"}
+    assert render(received.network.graph(), chosen[0]) == render(graph, chosen[0])
     assert received.chosen() == chosen
 
 
 def test_a_network_of_the_zoo_is_sent_by_its_place(chosen):
     asked = job(elaborate(load("resnet"), preset="depth18"), chosen, Settings())
-    assert (asked.spec, asked.files) == ("backbones/resnet.yaml", {})
-    assert asked.graph().name == "resnet_depth18"
+    assert (asked.network.spec, asked.network.files) == ("backbones/resnet.yaml", {})
+    assert asked.network.graph().name == "resnet_depth18"
 
 
 def test_another_zoo_elsewhere_is_an_error(repository, chosen, monkeypatch):
@@ -115,7 +149,7 @@ def test_another_zoo_elsewhere_is_an_error(repository, chosen, monkeypatch):
     path.write_text(path.read_text() + "\n# another\n")
     monkeypatch.setattr("segspec.spec.zoo.SPECS", elsewhere)
     with pytest.raises(SpecError, match="the same version of segspec"):
-        asked.graph()
+        asked.network.graph()
 
 
 def test_without_an_executor_few_networks_are_on_the_disk_at_once(chosen, spec, tmp_path, monkeypatch):
@@ -219,40 +253,64 @@ def cluster(tmp_path):
         yield address
 
 
+@contextmanager
+def verifying(tmp_path, spec, cluster, *names):
+    """``segspec verify`` of small networks by a cluster, none of whose workers stands where the specs are."""
+    for name in names:
+        path = spec(tmp_path / "specs", name)
+        path.write_text(path.read_text().replace("presets:\n  wide: {width: 6}\n", ""))
+    options = ["--size=8x8", "--steps=0", "--no-starts", "--json", "--executor=dask", f"--scheduler={cluster}"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segspec", "verify", "--all", "specs", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def all_agree(process, *names):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    found = json.loads(out)
+    assert [report["spec"] for report in found["reports"]] == list(names)
+    return all(report["ok"] for report in found["reports"])
+
+
 @pytest.mark.torch
 @pytest.mark.paddle
 def test_dask(cluster, tmp_path, spec):
-    """Three networks by two workers, none of which stands where the specs are."""
     import distributed
 
-    for name in ("one", "two", "three"):
-        path = spec(tmp_path / "specs", name)
-        path.write_text(path.read_text().replace("presets:\n  wide: {width: 6}\n", ""))
     with distributed.Client(cluster, timeout=60, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-        asked = [
-            "--all",
-            "specs",
-            "--size=8x8",
-            "--steps=0",
-            "--no-starts",
-            "--json",
-            "--executor=dask",
-            f"--scheduler={cluster}",
-        ]
-        done = subprocess.run(
-            [sys.executable, "-m", "segspec", "verify", *asked],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        with verifying(tmp_path, spec, cluster, "one", "two", "three") as process:
+            assert all_agree(process, "one", "three", "two")
         counts = client.run(lambda dask_worker: dask_worker.state.executed_count)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert [report["spec"] for report in found["reports"]] == ["one", "three", "two"]
-    assert all(report["ok"] for report in found["reports"])
     assert len(counts) == 2
     assert all(counts.values())
+
+
+@pytest.mark.torch
+@pytest.mark.paddle
+def test_a_worker_that_is_lost(cluster, tmp_path, spec):
+    """Its task is done by the other one."""
+    import distributed
+
+    with distributed.Client(cluster, timeout=60, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)
+        held = client.run(os.getpid)
+        with verifying(tmp_path, spec, cluster, "one", "two") as process:
+            until = time.monotonic() + 60
+            while not all(client.processing().values()):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            os.kill(held.popitem()[1], signal.SIGKILL)
+            assert all_agree(process, "one", "two")
+        assert len(client.scheduler_info()["workers"]) == 1

@@ -25,6 +25,15 @@ def test_check(project, capsys):
     assert [line.partition(":")[0] for line in shown] == ["two", "two_wide", "one", "one_wide"]
 
 
+def test_a_parameter_of_those_that_have_it(project, capsys):
+    path = project / "specs/deep/two.yaml"
+    path.write_text(path.read_text().replace("width", "channels"))
+    assert main(["check", "--all", "specs", "--set=width=8"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    counts = {name: int(text.split()[0]) for name, _, text in (line.partition(": ") for line in shown)}
+    assert counts == {"two": 112, "two_wide": 168, "one": 224, "one_wide": 224}
+
+
 def test_generate(project, capsys):
     assert main(["generate", "--all", "specs/", "--backend=torch"]) == 0
     assert capsys.readouterr().out.split() == [
@@ -59,7 +68,7 @@ def test_several_folders(project, capsys):
         (["check", "--all", "empty"], "no spec of a network below 'empty'"),
         (["check", "--all", "specs", "specs/one.yaml"], "name folders of specs"),
         (["check", "--all", "specs", "--preset=wide"], "--preset"),
-        (["verify", "--all", "specs", "--set=width=8"], "--set"),
+        (["verify", "--all", "specs", "--set=widht=8"], "no network has a parameter 'widht'"),
         (["check", "specs"], "no spec is called 'specs'"),
     ],
 )

@@ -211,6 +211,7 @@ def test_a_missing_framework_fails_every_test(pytester, run, spec, monkeypatch):
     result = run("--segspec", ".", "--segspec-size=8x8")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*error[[]missing-framework[]]*", "*help: pip install 'segspec[[]paddle[]]'"])
+    result.stdout.no_fnmatch_line("*another exception*")
 
 
 def test_marker_and_fixture(pytester, run, spec, fake):
@@ -255,6 +256,7 @@ def test_marker_and_fixture(pytester, run, spec, fake):
     text = result.stdout.str()
     assert "it has begun" not in text
     assert "no spec is called 'smal'" in text
+    assert "another exception" not in text
     assert "NAME is missing" in text
     assert "Traceback" not in text
     assert [line[1:] for line in fake()] == [
@@ -263,6 +265,27 @@ def test_marker_and_fixture(pytester, run, spec, fake):
         ["small", "7", "default"],
         ["small", "4", "17x17"],
     ]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ("'16x16'", "sizes='16x16' is no list of sizes"),
+        ("16", "sizes=16 is no list of sizes"),
+        ("[16]", "'16' is not HxW"),
+        ("[(16,)]", "'16' is not HxW"),
+        ("[(0, 5)]", "'0x5' is not HxW"),
+        ("[(1.5, 5)]", "'1.5x5' is not HxW"),
+        ("[None]", "'None' is not HxW"),
+    ],
+)
+def test_sizes_that_are_none(pytester, run, spec, fake, sizes, said):
+    spec(pytester.path, "small")
+    pytester.makepyfile(f"def test_it(segspec_verify): segspec_verify('small.yaml', sizes={sizes})")
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"{said}*"])
+    assert fake() == []
 
 
 def test_who_does_not_ask_for_it_does_not_pay(pytester):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segspec.ops import OPS, Op, Slot
 from segspec.ops.attributes import kind_of
+from segspec.ops.combination import Arithmetic
+from segspec.ops.reach import nothing
 
 Shape = tuple[int, ...]
 Written = Mapping[str, Any]
@@ -23,11 +25,7 @@ LARGEST = 20_000
 
 
 class Misfit(Exception):
-    """The spec does not fit together at this size; ``training`` if only train mode needs what is missing."""
-
-    def __init__(self, message: str, *, training: bool = False) -> None:
-        super().__init__(message)
-        self.training = training
+    """The spec does not fit together at this size."""
 
 
 class TooLarge(Misfit):
@@ -40,6 +38,24 @@ class Value:
 
     shape: Shape
     whole: bool = False
+    misfits: frozenset[str] = field(default=frozenset(), compare=False)
+    """Why there is no such tensor at this size: what does not fit in all that it is computed from."""
+
+    untrainable: frozenset[str] = field(default=frozenset(), compare=False)
+    """Likewise, what speaks against train mode."""
+
+    learned: bool = field(default=False, compare=False)
+    """Whether it depends on a weight."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """An op with the shapes of what it read and returned, and whether what it read depends on a weight."""
+
+    op: Op
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    learned: bool
 
 
 @dataclass(frozen=True)
@@ -53,7 +69,9 @@ class Made:
     default: str = ""
     steps: tuple[Value, ...] = ()
     slots: tuple[Slot, ...] = ()
-    shared: bool = False
+    taken: tuple[tuple[int, ...], ...] = ()
+    """How many axes and channels the inputs of its blocks have, and which share a batch: it is applied to such only."""
+
     complete: bool = True
     """Whether all that is inside is read, so that no class is cut."""
 
@@ -66,21 +84,29 @@ class Made:
 
 
 class Require:
-    """Raises where a rule does not hold; what only train mode needs is kept."""
+    """Keeps what does not hold, and what does not in train mode."""
 
     def __init__(self) -> None:
+        self.misfits: list[str] = []
         self.training: list[str] = []
 
     def equal(self, left: Any, right: Any, message: str, remedy: str = "") -> None:
         if left != right:
-            raise Misfit(message)
+            self.misfits.append(message)
 
     def at_least(self, value: Any, minimum: int, message: str, remedy: str = "", *, training: bool = False) -> None:
-        if value >= minimum:
-            return
-        if not training:
-            raise Misfit(message)
-        self.training.append(message)
+        if value < minimum:
+            (self.training if training else self.misfits).append(message)
+
+
+def shaped(op: Op, shapes: tuple[Shape, ...], require: Require) -> tuple[Shape, ...]:
+    """The shapes of an op's outputs; raises :class:`Misfit` where its rule cannot even go on."""
+    try:
+        return op.shapes(shapes, require)  # type: ignore[return-value]
+    except (ValueError, IndexError):
+        if require.misfits:
+            raise Misfit(require.misfits[0]) from None
+        raise
 
 
 @dataclass
@@ -94,11 +120,14 @@ class Body:
     nodes: dict[str, Made] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     reads: set[tuple[str, str, int | None]] = field(default_factory=set)
-    untrainable: list[str] = field(default_factory=list)
-    """What speaks against train mode at this size."""
+    lenient: bool = False
+    """Whether what does not fit is noted in the values that depend on it: nothing may read them."""
 
-    ops: list[tuple[Op, tuple[Shape, ...]]] = field(default_factory=list)
-    """Every op that ran, with its inputs' shapes."""
+    untrainable: list[str] = field(default_factory=list)
+    """What speaks against train mode at this size, whatever is read."""
+
+    ops: list[Ran] = field(default_factory=list)
+    """Every op that ran."""
 
     # --- statements ------------------------------------------------------------------------------
 
@@ -147,9 +176,12 @@ class Body:
                 raise Misfit(f"no node {owner}")
             target = self.nodes[self._used(owner)]
             made = self._call(target.written, target.names, read, again=True)
+            if made.taken != target.taken:
+                raise Misfit("the block takes other inputs")
+            outputs = made.outputs
             if [slot.shape for slot in made.slots] != [slot.shape for slot in target.slots]:
-                raise Misfit("the weights do not fit")
-            return Made(written, names, tuple(read), made.outputs, made.default, (), (), True)
+                outputs = self._noted(outputs, ["the weights do not fit"])
+            return Made(written, names, tuple(read), outputs, made.default)
         return self._call(written, names, read)
 
     def _call(self, written: Written, names: Mapping[str, Any], read: list[Value], *, again: bool = False) -> Made:
@@ -165,6 +197,8 @@ class Body:
     def _chain(
         self, written: Written, elements: list[tuple[Written, Mapping[str, Any]]], names: Mapping[str, Any], read: Any
     ) -> Made:
+        if not elements:
+            raise Misfit("an empty sequence")
         made = []
         for element, inner in elements:
             made.append(self._call(element, inner, [made[-1].value] if made else read))
@@ -173,7 +207,15 @@ class Body:
         steps = tuple(item.value for item in made)
         slots = tuple(slot for item in made for slot in item.slots)
         complete = all(item.complete and len(item.outputs) == 1 for item in made)
-        return Made(written, names, tuple(read), {"": steps[-1]}, "", steps, slots, complete=complete)
+        taken = tuple(item for element in made for item in element.taken)
+        return Made(written, names, tuple(read), {"": steps[-1]}, "", steps, slots, taken, complete)
+
+    def _noted(self, outputs: Mapping[str, Value], misfits: list[str], read: Sequence[Value] = ()) -> dict[str, Value]:
+        """Outputs with what does not fit, here and in all that was read; raises :class:`Misfit` unless lenient."""
+        if misfits and not self.lenient:
+            raise Misfit(misfits[0])
+        below = frozenset(misfits).union(*(value.misfits for value in read))
+        return {name: replace(value, misfits=value.misfits | below) for name, value in outputs.items()}
 
     def _op(self, written: Written, names: Mapping[str, Any], read: list[Value], *, again: bool) -> Made:
         declared = OPS[written["op"]]
@@ -200,31 +242,48 @@ class Body:
             if value.whole != (index < len(op.whole_inputs) and op.whole_inputs[index]):
                 raise Misfit("indices are no values")
         shapes, require = tuple(value.shape for value in read), Require()
-        outputs = op.shapes(shapes, require)
+        outputs = shaped(op, shapes, require)
         self.untrainable += require.training
         if any(size < 1 for shape in outputs for size in shape):
-            raise Misfit("nothing is left")
+            require.misfits.append("nothing is left")
+        if require.misfits and not self.lenient:
+            raise Misfit(require.misfits[0])
         if sum(math.prod(shape) for shape in outputs) > LARGEST:
             raise TooLarge("more elements than a test should have")
-        self.ops.append((op, shapes))
+        learned = any(value.learned for value in read)
+        self.ops.append(Ran(op, shapes, outputs, learned))
         whole = op.whole_outputs or (False,) * len(outputs)
         ends = op.outputs if len(outputs) > 1 else ("",)
-        held = {name: Value(shape, flag) for name, shape, flag in zip(ends, outputs, whole, strict=True)}
-        return Made(written, names, tuple(read), held, ends[0], (), op.slots(shapes))
+        slots = op.slots(shapes)
+        learned = (learned and declared.reach is not nothing) or any(slot.trainable for slot in slots)
+        untrainable = frozenset(require.training).union(*(value.untrainable for value in read))
+        held = {
+            name: Value(shape, flag, untrainable=untrainable, learned=learned)
+            for name, shape, flag in zip(ends, outputs, whole, strict=True)
+        }
+        noted = self._noted(held, require.misfits, read)
+        return Made(written, names, tuple(read), noted, ends[0], (), slots)
 
     def _block(self, written: Written, names: Mapping[str, Any], read: list[Value]) -> Made:
         block = self.blocks[written["block"]]
         given = {key: evaluated(value, names) for key, value in written.items() if key not in ("block", "from")}
-        body = opened(self.blocks, block, given, read).plus(block["nodes"])
+        body = replace(opened(self.blocks, block, given, read), lenient=self.lenient).plus(block["nodes"])
         outputs = body.outputs(block)
         self.untrainable += body.untrainable
         self.ops += body.ops
         always = [name for name, (_, when) in outputs.items() if when == "always"]
         slots = tuple(slot for made in body.nodes.values() for slot in made.slots)
-        held = {name: value for name, (value, _) in outputs.items()}
-        return Made(
-            written, names, tuple(read), held, always[0] if len(always) == 1 else "", (), slots, complete=body.complete
-        )
+        # It is handed all its inputs, whatever the output asked for needs.
+        misfits = frozenset[str]().union(*(value.misfits for value in read))
+        untrainable = frozenset[str]().union(*(value.untrainable for value in read))
+        held = {
+            name: replace(value, misfits=value.misfits | misfits, untrainable=value.untrainable | untrainable)
+            for name, (value, _) in outputs.items()
+        }
+        default = always[0] if len(always) == 1 else ""
+        batches = [value.shape[0] for value in read]
+        taken = tuple((len(value.shape), value.shape[1], batches.index(value.shape[0])) for value in read)
+        return Made(written, names, tuple(read), held, default, (), slots, taken, body.complete)
 
     # --- references ------------------------------------------------------------------------------
 
@@ -280,14 +339,32 @@ class Body:
         return True
 
     @property
+    def repeats(self) -> bool:
+        """Whether an op repeats an axis of 1."""
+        return any(
+            1 in sizes and len({*sizes}) > 1
+            for ran in self.ops
+            if isinstance(ran.op, Arithmetic)
+            for sizes in zip(*ran.inputs, strict=False)
+        )
+
+    @property
     def parameters(self) -> int:
         """The number of trainable elements."""
         return sum(math.prod(slot.shape) for made in self.nodes.values() for slot in made.slots if slot.trainable)  # type: ignore[misc]
 
 
-def network(spec: Written, size: tuple[int, int, int]) -> Body:
-    """The network at one size, (height, width, batch); raises :class:`Misfit` where it does not take that."""
-    return opened_network(spec, size).plus(spec["nodes"])
+def network(spec: Written, size: tuple[int, int, int], *, lenient: bool = True) -> tuple[Body, dict[str, Value]]:
+    """The network and its outputs at one size, (height, width, batch).
+
+    Raises :class:`Misfit` where the network does not take that. What no output depends on may not fit, if ``lenient``.
+    """
+    body = replace(opened_network(spec, size), lenient=lenient).plus(spec["nodes"])
+    outputs = {name: value for name, (value, _) in body.outputs(spec).items()}
+    for value in outputs.values():
+        if value.misfits:
+            raise Misfit(sorted(value.misfits)[0])
+    return body, outputs
 
 
 def opened_network(spec: Written, size: tuple[int, int, int], blocks: Mapping[str, Any] | None = None) -> Body:

@@ -17,16 +17,20 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import yaml
-from concrete import Body, Made, Misfit, Require, Value, evaluated, network, opened, opened_network
+from concrete import Body, Made, Misfit, Ran, Require, Value, evaluated, network, opened, opened_network, shaped
 from hypothesis import strategies as st
 from kinds import drawn, is_pattern, pattern
+from pydantic import TypeAdapter
 
-from segspec.errors import SpecError
+from segspec.algebra.symbols import Symbol, number
+from segspec.errors import Place, SpecError
 from segspec.graph.elaborate import elaborate
-from segspec.graph.model import OpCall
+from segspec.graph.instances import Instance
+from segspec.graph.model import Node, OpCall
 from segspec.ops import OPS, Op
-from segspec.ops.attributes import kind_of
-from segspec.render.backend import backends
+from segspec.ops.attributes import Kind, kind_of
+from segspec.ops.initializers import AnyInitializer, Initializer
+from segspec.render.backend import backends, refusals
 from segspec.render.source import _Renderer as Renderer
 from segspec.spec.load import load
 
@@ -40,6 +44,15 @@ NODES = 9
 
 DEPTH = 2
 """How deep blocks stand in one another."""
+
+STARTS: tuple[Any, ...] = (
+    *("zeros", "ones", "kaiming_normal", "kaiming_uniform", "xavier_normal", "xavier_uniform", "fan_in_uniform"),
+    *({"constant": {"value": 0.5}}, {"normal": {"std": 0.1}}, {"uniform": {"low": -0.5, "high": 0.25}}),
+    *({"kaiming_normal": {"mode": "fan_out"}}, {"normal": {"mean": 1, "std": 0.02}}, "bilinear"),
+)
+"""Every initialiser."""
+
+INITIAL: TypeAdapter[Initializer] = TypeAdapter(AnyInitializer)
 
 EDGES = (8, 9, 5, 7, 6, 13, 16, 3, 4, 11, 12, 17, 2, 1)
 BATCHES = (3, 2, 4, 1)
@@ -100,10 +113,18 @@ class Scope:
         return self.bodies[0]
 
     def grown(self, nodes: Mapping[str, Any]) -> list[Body] | None:
-        """The bodies with these statements; None where they do not fit at some size."""
+        """The bodies with these statements; None where they do not fit at some size, or could never be trained."""
+        if any(
+            key in self.nodes for key in nodes
+        ):  # a loop or a condition may be written twice, and not in one mapping
+            return None
         try:
             bodies = [body.plus(nodes) for body in self.bodies]
         except Misfit:
+            return None
+        if any(refused(ran) for body in bodies for ran in body.ops[len(self.body.ops) :]):
+            return None
+        if all(len(body.untrainable) > len(old.untrainable) for body, old in zip(bodies, self.bodies, strict=True)):
             return None
         states = [[slot.shape for made in body.nodes.values() for slot in made.slots] for body in bodies]
         return bodies if all(state == states[0] for state in states) else None  # weights have one size
@@ -132,6 +153,8 @@ class Scope:
     def numbers(self) -> dict[str, Any]:
         """What expressions may use: names that mean the same at every size."""
         first, *others = (body.names for body in self.bodies)
+        if not others:  # an input's channels may follow from the image's size
+            first = {name: value for name, value in first.items() if name in self.params or name in self.let}
         return {name: value for name, value in first.items() if all(other.get(name) == value for other in others)}
 
     def part(self) -> Written:
@@ -205,8 +228,7 @@ class Drawing:
             "outputs": outputs,
         }
         spec = {key: value for key, value in spec.items() if value}
-        body = network(spec, sizes[0])
-        body.outputs(spec)
+        body, _ = network(spec, sizes[0])
         if body.complete:  # else some classes are cut, and have fewer
             spec["expect"] = {"parameters": body.parameters}
         return Case(spec, (*sizes, self.size(), self.size()))
@@ -351,8 +373,25 @@ class Drawing:
                 continue
             if self.chance(10) and self.repeats(scope, written):
                 written["repeat"] = self.expressed(scope, self.one((2, 1, 3)))
+            if self.chance(25):
+                written |= self.begun(scope, written)
             if self.offer(scope, {self.fresh("n"): written}):
                 return
+
+    def begun(self, scope: Scope, written: Written) -> Written:
+        """How each weight of an op's starts, said for some of them."""
+        try:
+            slots = scope.body.plus({"trial": written}).nodes["trial"].slots
+        except Misfit:
+            return {}
+        axes = {slot.name: len(slot.shape) for slot in slots if slot.trainable}
+        weight = axes.get("weight", max(axes.values(), default=0))
+        said: Written = {}
+        for name in axes:
+            start = self.one(STARTS)
+            if self.chance(70) and not INITIAL.validate_python(start).objection(axes[name], weight):
+                said[name] = start
+        return {"init": said} if said else {}
 
     def brought(self, scope: Scope, declared: type[Op]) -> None:
         """Bring a map to as few axes as an example of the op has, where nothing has so few yet."""
@@ -501,7 +540,10 @@ class Drawing:
                 slots = []
                 for held in values:
                     shapes = tuple(value.shape for value in held)
-                    op.shapes(shapes, Require())
+                    require = Require()
+                    shaped(op, shapes, require)
+                    if require.misfits:
+                        raise Misfit(require.misfits[0])
                     slots.append([slot.shape for slot in op.slots(shapes)])
             except (Misfit, IndexError):
                 continue
@@ -541,7 +583,7 @@ class Drawing:
                 written[item.name] = example[item.name]
             else:
                 value = drawn(self.draw, kind, shape, seen)
-                written[item.name] = value if kind.known or kind.word else self.expressed(scope, value, names)
+                written[item.name] = value if kind.known or kind.word else self.expressed(scope, value, names, kind)
         return written
 
     def any_shape(self, scope: Scope) -> tuple[int, ...]:
@@ -610,11 +652,13 @@ class Drawing:
         if maps := self.maps(scope):
             self.offer(scope, {self.fresh("n"): {**self.one(ways), "from": self.one(maps)}})
 
-    def expressed(self, scope: Scope, value: Any, names: Mapping[str, int] | None = None) -> Any:
+    def expressed(
+        self, scope: Scope, value: Any, names: Mapping[str, int] | None = None, kind: Kind | None = None
+    ) -> Any:
         """A value as it is, or each of its numbers as an expression."""
         if isinstance(value, list):
-            return [self.expressed(scope, item, names) for item in value]
-        if not self.chance(20):
+            return [self.expressed(scope, item, names, kind) for item in value]
+        if not self.chance(20) or (kind and isinstance(value, float) and not takes_fractions(kind)):
             return value
         known = {key: held for key, held in {**scope.numbers(), **(names or {})}.items() if type(held) is type(value)}
         ways = [key for key, held in known.items() if held == value]
@@ -668,6 +712,22 @@ class Drawing:
         return {"for i in range(2)": [element]} if self.chance(10) else element
 
 
+def refused(ran: Ran) -> bool:
+    """Whether a backend cannot compute an op, at any size or at this one."""
+    call = OpCall(ran.op, ran.inputs, ran.outputs)
+    instance = Instance("any", "any", call, {}, Node("any", call, (), Place("any.yaml")))
+    return any(refusals(instance, held, learned=ran.learned) for held in backends().values())
+
+
+def takes_fractions(kind: Kind) -> bool:
+    """Whether a parameter that is no whole number may stand for an attribute."""
+    try:
+        kind.read(number(Symbol("any", 0, 1, whole=False)))
+    except ValueError:
+        return False
+    return True
+
+
 def is_patterned(declared: type[Op]) -> bool:
     """Whether an op has a pattern, which is drawn together with what it reads."""
     return any(is_pattern(kind_of(declared, item.name)) for item in dataclasses.fields(declared))  # type: ignore[arg-type]
@@ -687,13 +747,16 @@ def is_layer(scope: Scope, element: Written, value: Value) -> bool:
     try:
         op = declared(**{key: Drawing.plain(scope, declared, key, raw) for key, raw in element.items() if key != "op"})
         op.validate()
-        outputs = op.shapes((value.shape,), Require())
+        outputs = shaped(op, (value.shape,), require := Require())
     except (Misfit, ValueError, TypeError, IndexError):
+        return False
+    if require.misfits:
         return False
     if any(kind_of(declared, key).reference for key in element if key != "op"):
         return False
+    renderers = _renderers()
     try:
-        for renderer in _renderers():
+        for renderer in renderers:
             renderer.constructor(OpCall(op, (value.shape,), outputs), renderer.graph.root)
     except SpecError:
         return False
@@ -704,6 +767,7 @@ def is_layer(scope: Scope, element: Written, value: Value) -> bool:
 def _renderers() -> list[Renderer]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "any.yaml"
-        path.write_text("segspec: 1\nname: any\ninputs: {x: {channels: 1}}\nnodes: {a: {op: relu}}\n", encoding="utf-8")
+        text = "segspec: 1\nname: any\ninputs: {x: {channels: 1}}\nnodes: {a: {op: relu}}\noutputs: [a]\n"
+        path.write_text(text, encoding="utf-8")
         graph = elaborate(load(path))
     return [Renderer(graph, backend) for backend in backends().values()]

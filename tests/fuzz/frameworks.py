@@ -10,7 +10,7 @@ import importlib.util
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segspec.graph.model import Graph
+from segspec.ops.laws import Point
 from segspec.render.backend import backend
 from segspec.weights import seeded
 from segspec.weights.state import entries, placement
@@ -42,20 +43,47 @@ class Network:
 
     def __init__(self, name: str, path: Path, graph: Graph) -> None:
         self.name = name
+        self.path = path
         self.graph = graph
         self.state = placement(graph, backend(name))
         self.weights = {entry.name: seeded.weight(entry).astype("float64") for entry in entries(graph)}
-        network = _exported(path)
-        if name == "torch":
-            torch.set_default_dtype(torch.float64)
-        else:
-            paddle.set_default_dtype("float64")
-        self.network = network()
-        if name == "paddle":
-            for layer in self.network.sublayers():
-                if isinstance(layer, paddle.nn.PReLU):
-                    layer.register_forward_pre_hook(_guarded)
+        self.network = self._imported()
+        self._check_starts()
         self.load(self.weights)
+
+    def _imported(self) -> Any:
+        """The module's network, as an import of its own makes it."""
+        network = _exported(self.path)
+        if self.name == "paddle":
+            paddle.set_default_dtype("float64")
+            return network()
+        torch.set_default_dtype(torch.float64)
+        made = network()
+        for module in made.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eps = float(np.float32(module.eps))  # as PaddlePaddle's: with small variances it shows
+                module.register_forward_hook(_laid_out)
+        return made
+
+    def _check_starts(self) -> None:
+        """Raise ``ValueError`` unless what starts with one value everywhere does."""
+        held = {key: value.numpy() for key, value in self.network.state_dict().items()}
+        keys = {item["name"]: item["key"] for item in self.state}
+        for entry in entries(self.graph):
+            found = held[keys[entry.name]]
+            if isinstance(entry.law, Point) and not np.allclose(found, entry.law.value, rtol=1e-7, atol=0):
+                raise ValueError(f"{entry.name} starts with {found}, and {entry.law.value} is declared")
+
+    def reloaded(self, inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What the module computes in eval mode, imported anew and given the state of this one."""
+        again = copy(self)
+        again.network = self._imported()
+        load = again.network.load_state_dict if self.name == "torch" else again.network.set_state_dict
+        left = load(self.network.state_dict())
+        if any(left):
+            raise ValueError(f"the state does not fit: {left}")
+        again.network.eval()
+        return again.passed(inputs).outputs
 
     def load(self, weights: Mapping[str, np.ndarray]) -> None:
         """Set every parameter and statistic; ``ValueError`` unless the state has just these, in these shapes."""
@@ -84,10 +112,14 @@ class Network:
         for path, module in self._modules():
             if type(module).__name__.startswith("Dropout"):
                 vars(module)["forward"] = _held(module, path)
-        if self.name == "torch":
-            with noise or nullcontext():
-                return self._torch([noise.disturbed(item) for item in inputs] if noise else inputs)
-        return self._paddle(inputs)
+        if noise:
+            with noise:
+                return self._torch([noise.disturbed(item) for item in inputs])
+        return self.passed(inputs)
+
+    def passed(self, inputs: Sequence[np.ndarray]) -> Result:
+        """One pass with what state there is."""
+        return self._torch(inputs) if self.name == "torch" else self._paddle(inputs)
 
     def _modules(self) -> Iterator[tuple[str, Any]]:
         return self.network.named_modules() if self.name == "torch" else self.network.named_sublayers()  # type: ignore[no-any-return]
@@ -135,39 +167,62 @@ class Network:
         return Result([array(output) for output in outputs], gradients)
 
 
-class Known(Exception):
-    """A fault of a framework that generated code cannot mend, and that is met where values are extreme."""
+def _laid_out(module: Any, inputs: Any, output: torch.Tensor) -> None:
+    """Lay out what flows back into batch normalisation as the map itself is.
 
-
-def _guarded(layer: Any, inputs: tuple[Any, ...]) -> None:
-    if inputs[0].stop_gradient:
-        raise Known("PaddlePaddle crashes in the gradient of a PReLU whose input needs none")
+    PyTorch 2.13's gradient is wrong for one image where that comes with its channels last, as from a transposition.
+    """
+    if output.requires_grad:
+        output.register_hook(lambda gradient: torch.empty(gradient.shape, dtype=gradient.dtype).copy_(gradient))
 
 
 _softmax = paddle.nn.functional.softmax
 
 
-def _clipped(*args: Any, **options: Any) -> Any:
-    returned = _softmax(*args, **options)
-    if float(returned.min()) < 1e-27:
-        raise Known("PaddlePaddle's softmax returns exp(-64) where less is meant")
-    return returned
+def _unclipped(x: Any, axis: int = -1, **options: Any) -> Any:
+    """PaddlePaddle's softmax, but where it returns exp(-64) for less: no code that calls it can mend that."""
+    returned = _softmax(x, axis, **options)
+    if float(returned.min()) >= 1e-27:
+        return returned
+    powers = paddle.exp(x - x.max(axis, keepdim=True).detach())
+    return powers / powers.sum(axis, keepdim=True)
 
 
-paddle.nn.functional.softmax = _clipped
+paddle.nn.functional.softmax = _unclipped
+
+
+CANCELLING = (torch.ops.aten.gelu, torch.ops.aten.gelu_backward, torch.ops.aten.silu_backward)
+"""Functions that lose digits inside: 1 + tanh(x) far below zero; x + (1 − x) in PaddlePaddle's gradient of SiLU."""
+
+
+_normalize = paddle.nn.functional.normalize
+
+
+def _differentiated(x: Any, p: float = 2, axis: int = 1, **options: Any) -> Any:
+    """PaddlePaddle's normalisation with the gradient that it has: its own adds 1e-12 to the norm, which may be less."""
+    squares = (x * x).sum(axis, keepdim=True)
+    norm = paddle.sqrt(paddle.where(squares > 0, squares, paddle.ones_like(squares))) * (squares > 0).astype(x.dtype)
+    returned = x / norm.clip(1e-12)
+    return returned + (_normalize(x, p, axis, **options) - returned).detach()
+
+
+paddle.nn.functional.normalize = _differentiated
 
 
 class Noise(TorchDispatchMode):
-    """Every floating-point result, forward and backward, times 1 + noise: what an unlucky rounding might do."""
+    """Every floating-point result times 1 + noise, of the ``forward`` pass too: what an unlucky rounding might do."""
 
-    def __init__(self, seed: int, scale: float) -> None:
+    def __init__(self, seed: int, scale: float, *, forward: bool = True) -> None:
         super().__init__()
+        self.forward = forward
         self.draw = np.random.default_rng(seed)
         self.scale = scale
         self.infinite = False  # whether anything on the way was
 
     def disturbed(self, value: np.ndarray) -> np.ndarray:
         """The values, each with its noise."""
+        if not self.forward:
+            return value
         return np.asarray(value * (1 + self.scale * self.draw.standard_normal(value.shape)))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -175,10 +230,19 @@ class Noise(TorchDispatchMode):
         first = returned[0] if isinstance(returned, tuple) else returned
         # What aliases an input is a view of it, or the input itself, changed.
         fresh = isinstance(first, torch.Tensor) and func._schema.returns[0].alias_info is None
+        # A maximum is not rounded, and its gradient looks for the elements that are equal to it.
+        fresh = fresh and func.overloadpacket is not torch.ops.aten.amax
         if fresh and first.is_floating_point() and first.numel():
             self.infinite |= not bool(torch.isfinite(first).all())
-            first.mul_(torch.from_numpy(np.asarray(1 + self.scale * self.draw.standard_normal(tuple(first.shape)))))
+            if not self.forward and torch._C._current_graph_task_id() < 0:
+                return returned
+            first.mul_(1 + self._drawn(first))
+            if func.overloadpacket in CANCELLING:  # what is left of the difference of two that are as large as these
+                first.add_(self._drawn(first) * args[0].abs() * (1 + args[-1].abs()))
         return returned
+
+    def _drawn(self, like: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(np.asarray(self.scale * self.draw.standard_normal(tuple(like.shape))))
 
 
 def _held(module: Any, path: str) -> Any:
@@ -192,7 +256,7 @@ def _held(module: Any, path: str) -> Any:
             if type(module).__name__.lower().endswith("2d")
             else tuple(x.shape)
         )
-        keep = seeded.generator(f"dropout {path}").random(shape) >= module.p
+        keep = np.asarray(seeded.generator(f"dropout {path}").random(shape) >= module.p)
         held = torch.from_numpy(keep) if isinstance(x, torch.Tensor) else paddle.to_tensor(keep)
         held = held.to(x.dtype) if isinstance(x, torch.Tensor) else held.astype(x.dtype)
         return x * held / ((1 - module.p) or 1)

@@ -1,4 +1,4 @@
-"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, fifty in a process, and keep every failure, minimised.
+"""``python tests/fuzz/fuzz.py N``: examine N drawn specs, 250 in a process, and keep every failure, minimised.
 
 Prints what was found and what the specs came to; exits with 1 if something was found. Each spec has a seed of its
 own, from ``--seed`` on, so that it can be drawn again. A failure lies in the folder ``--keep``, in the form of
@@ -16,25 +16,19 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from concrete import Misfit, network
 from drawing import Case, cases
 from examine import Discarded, examine
-from hypothesis import HealthCheck, Phase, given, reject, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import seed as seeded
+from smaller import smallest
 
-PIECE = 50
+PIECE = 250
 """How many specs one process examines."""
 
 PATIENCE = 900
 """Seconds that a process may take."""
-
-TRIES = 40
-"""How many smaller specs are tried where one fails."""
-
-
-class Enough(BaseException):
-    """Ends the search for a smaller failure: Hypothesis lets through what is no ``Exception``."""
 
 
 def main() -> int:
@@ -61,7 +55,9 @@ def _pieces(number: int, first: int, keep: Path) -> int:
         options = ["--seed", str(seed), "--keep", str(keep)]
         try:
             done = subprocess.run([*command, *options], capture_output=True, text=True, check=False, timeout=PATIENCE)
-            last, error = done.stdout.splitlines()[-1:], f"ended with {done.returncode}: {done.stderr[-2_000:]}"
+            # A crash may print something too.
+            last = [] if done.returncode else done.stdout.splitlines()[-1:]
+            error = f"ended with {done.returncode}: {done.stderr[-2_000:]}"
         except subprocess.TimeoutExpired:
             last, error = [], f"killed after {PATIENCE} s"
         # A framework that crashes leaves the case behind that was running.
@@ -82,60 +78,69 @@ def sample(
     """What so many specs came to, from this seed on, and each that failed, minimised, with how it failed."""
     health, failed = Counter[str](), []
     for index in range(number):
-        failing: list[tuple[Case, Exception]] = []
-        tried = Counter[str]()
-
-        def test(case: Case, failing: Any = failing, tried: Counter[str] = tried) -> None:
-            tried.update(["since"] if failing else [])
-            if tried["since"] > TRIES:
-                raise Enough
-            starts(case)
-            counted = Counter[str]() if failing else health  # what is tried to find a smaller one is much alike
-            try:
-                examine(case, counted)
-            except Discarded as reason:
-                counted["discarded"] += 1
-                counted[f"discarded: {re.sub('[0-9]+', '#', str(reason))[:100]}"] += 1
-                reject()
-            except Exception as error:
-                failing.append((case, error))
-                raise
-            counted["specs"] += 1
-
+        case = one(seed + index)
+        starts(case)
+        health["specs"] += 1
         try:
-            one(seed + index, test)
-        except (Exception, Enough):
-            if not failing:
-                raise
-            failed.append(failing[-1])
+            examine(case, health)
+        except Discarded as reason:
+            health["discarded"] += 1
+            health[f"discarded: {re.sub('[0-9]+', '#', str(reason))[:100]}"] += 1
+        except Exception as error:
+            failed.append(_minimised(case, error, starts))
     return health, failed
 
 
-def one(seed: int, test: Callable[[Case], None]) -> None:
-    """Hand one drawn case to a test, and smaller ones where it fails.
+def _minimised(case: Case, error: Exception, starts: Callable[[Case], None]) -> tuple[Case, Exception]:
+    """The smallest case found that fails in the same way, and how."""
+    errors = {repr(case): error}
+
+    def fails(smaller: Case) -> bool:
+        starts(smaller)
+        try:
+            if type(error).__name__.startswith("Refused"):
+                network(smaller.spec, smaller.sizes[0])
+            examine(smaller, Counter())
+        except (Discarded, Misfit):
+            return False
+        except Exception as other:
+            errors[repr(smaller)] = other
+            return _likeness(other) == _likeness(error)
+        return False
+
+    found = smallest(case, fails)
+    return found, errors[repr(found)]
+
+
+def _likeness(error: Exception) -> tuple[str, str]:
+    """What failures of one cause have in common: their kind, and of a refusal its words without names and numbers."""
+    name = type(error).__name__
+    words = re.sub(r"'[^']*'|[-+.\w]*\d[-+.\w]*", "#", str(error)) if name.startswith(("Refused", "Failed")) else ""
+    return name, words
+
+
+def one(seed: int) -> Case:
+    """The case that is drawn with a seed.
 
     Hypothesis begins each run with the least of all cases, which is passed over; many cases of one run would be
     variations of one another.
     """
-    seen = []
+    seen: list[Case] = []
 
     @seeded(seed)
     @settings(
         max_examples=2,
         database=None,
         deadline=None,
-        phases=(Phase.generate, Phase.shrink),
+        phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
-        report_multiple_bugs=False,
-        print_blob=False,
     )
     @given(cases())
     def run(case: Case) -> None:
         seen.append(case)
-        if len(seen) > 1 or seed == 0:
-            test(case)
 
     run()
+    return seen[-1]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What ``make fuzz`` has found stays mended, and what it looks for it finds: run by :mod:`test_fuzz`."""
+"""Random specs agree, what they found stays mended, and each fault is found: run by :mod:`test_fuzz`."""
 
 from __future__ import annotations
 
@@ -28,6 +28,21 @@ def test_what_was_found_stays_mended(folder: Path) -> None:
     else:
         examine(case, health)
         assert health["runs compared"]
+
+
+SAMPLE = range(0, 50, 10)
+"""The first seeds of the random specs that the suite examines, ten each."""
+
+
+@pytest.mark.torch
+@pytest.mark.paddle
+@pytest.mark.parametrize("seed", SAMPLE)
+def test_random_specs_agree(seed: int) -> None:
+    from fuzz import sample
+
+    health, failed = sample(seed, SAMPLE.step)
+    assert not failed
+    assert health["runs compared"] >= SAMPLE.step
 
 
 @pytest.mark.torch

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.mark.torch
 @pytest.mark.paddle
-def test_what_was_found_stays_mended_and_faults_are_found() -> None:
+def test_random_specs_agree_and_what_was_found_stays_mended() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(Path(__file__).parent / "kept.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-5_000:]

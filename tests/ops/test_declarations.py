@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import MISSING, fields
+from itertools import product
 from typing import Any
 
 import jinja2
@@ -13,7 +15,8 @@ from grid import NO_LAYER, Case, cases, layer
 from jinja2 import nodes
 from sweep import evaluate, network
 
-from segspec.errors import SpecError
+from segspec.errors import Place, SpecError
+from segspec.graph.requirements import Require
 from segspec.ops import OPS
 from segspec.ops.attributes import kind_of
 from segspec.ops.initializers import INITIALIZERS
@@ -90,6 +93,21 @@ def _op(name: str, example: Any) -> Any:
     declared = OPS[name]
     read = {key: kind_of(declared, key).read(value) for key, value in example.items() if key not in ("shape", "other")}
     return declared(**read)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_inputs_of_any_rank_are_taken_or_refused(op: str) -> None:
+    """A rule never fails by itself, whatever it is asked of."""
+    for example in OPS[op].examples:
+        made = _op(op, example)
+        named = sum(kind_of(OPS[op], key).reference for key in example if key not in ("shape", "other"))
+        for ranks in product(range(7), repeat=made.takes[0] + named):
+            shapes = tuple((2, 4, 9, 12, 3, 2)[:rank] for rank in ranks)
+            with suppress(SpecError):
+                outputs = made.shapes(shapes, Require([], Place("any.yaml"), "any"))
+                made.slots(shapes)
+                made.derived(shapes)
+                made.macs(shapes, outputs[0])
 
 
 @pytest.fixture(scope="module")

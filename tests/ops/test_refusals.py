@@ -37,6 +37,7 @@ REFUSED: dict[str, dict[str, Any]] = {
         "dilation": 2,
     },
     "bilinear to one pixel": {"op": "resize", "mode": "bilinear", "size": 1, "align_corners": False},
+    "slopes of an image": {"op": "prelu", "num_parameters": 4},
     "bicubic to one row": {"op": "resize", "mode": "bicubic", "size": [1, 8], "align_corners": False},
 }
 
@@ -65,6 +66,10 @@ WRONG_ANYWHERE: dict[str, tuple[dict[str, Any], str]] = {
     "an input of any size into a linear layer": ({"op": "linear", "out_features": 3}, "depend on the image's size"),
     "groups of the input": ({"op": "conv2d", "out_channels": 8, "kernel_size": 1, "groups": 8}, "groups must divide"),
     "groups of the output": ({"op": "conv2d", "out_channels": 6, "kernel_size": 1, "groups": 4}, "groups must divide"),
+    "channels of what is no map": (
+        {"sequence": [{"op": "flatten", "start_dim": 2}, {"op": "dropout2d"}]},
+        "expected a map",
+    ),
     "slopes": ({"op": "prelu", "num_parameters": 3}, "1 or the input's channels"),
     "much output padding": (
         {"op": "conv_transpose2d", "out_channels": 2, "kernel_size": 3, "stride": 2, "output_padding": 2},

@@ -237,3 +237,16 @@ def test_a_source_is_held_as_long_as_its_array_is_known(tmp_path: Path) -> None:
 
 def test_a_file_without_arrays(tmp_path: Path) -> None:
     assert dict(_read(tmp_path / "arrays.bin")) == {}
+
+
+def test_reading_keeps_no_file_open(tmp_path: Path) -> None:
+    """A session of tests keeps hundreds of recordings, and a process may have as few as 256 files open."""
+    resource = pytest.importorskip("resource", reason="the platform limits open files otherwise")
+    array = np.arange(4.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        held = [_read(tmp_path / f"{index}.bin", array + index) for index in range(100)]
+        assert all(reading["0"][0] == index for index, reading in enumerate(held))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from small import network, plan, reports
 
-from segspec.parity.verify import Report, Settings, plan_for
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, plan_for
 from segspec.render import backends
 
 pytestmark = [pytest.mark.torch, pytest.mark.paddle]

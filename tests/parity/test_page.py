@@ -109,10 +109,23 @@ def test_failures_are_told_once_with_their_traceback():
     why = "Traceback (most recent call last):\nValueError: <no>"
     failures = (("Other", "a", why), ("Other", "b", why), ("One", "", "killed"))
     parsed = Page(as_html([report(failures=failures)]))
-    assert parsed.text.count("ValueError: <no>") == 1
-    assert "Other in a, b" in parsed.text
-    assert "One in all passes killed" in parsed.text
-    assert "✕ differs" in parsed.text
+    assert parsed.text.count("Traceback") == 1
+    assert "Other : ValueError: <no> In a, b." in parsed.text
+    assert "One : killed In all passes." in parsed.text
+
+
+def test_what_failed_does_not_differ():
+    """Unless something else does."""
+    failures = (("Other", "", "killed"),)
+    parsed = Page(as_html([report(failures=failures)]))
+    assert "✕ Not all of it could be run" in parsed.text
+    assert "made_up ✕ failed" in parsed.text
+    parsed = Page(as_html([report(failures=failures), differing(failures=failures)]))
+    assert "✕ The renderings differ" in parsed.text
+    assert parsed.text.count("made_up ✕ failed") == 1
+    assert parsed.text.count("made_up ✕ differs") == 1
+    parsed = Page(as_html([report(failures=failures, comparisons=())]))
+    assert "What was compared" not in parsed.text
 
 
 def test_what_agrees():
@@ -127,8 +140,7 @@ def test_what_agrees():
 def test_nothing_was_verified():
     parsed = Page(as_html([]))
     assert parsed.open == []
-    assert "Nothing was verified." in parsed.text
-    assert "The renderings differ" in parsed.text
+    assert "✕ Nothing was verified" in parsed.text
 
 
 def test_strangers_texts_stay_texts():
@@ -238,8 +250,11 @@ def test_histograms_count_everything_once():
 def test_what_has_no_verdict_has_no_limit():
     (found,) = [item for item in histograms(report().comparisons) if item.check == "gradients"]
     assert found.limits is None
+    assert not found.gates
 
 
 def test_only_equal_values():
+    """An exact check has a verdict, though no limit that could be drawn."""
     (found,) = histograms([comparison("nodes", "enc", 0.0, limit=0.0)])
+    assert found.gates
     assert (len(found.bars), found.limits) == (1, None)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
-from made_up import HOSTILE, differing, hostile, report
+from made_up import HOSTILE, differing, hostile
 
 from segspec.parity import terminal
 from segspec.parity.process import Doing
-from segspec.parity.report import as_text
+from segspec.parity.report import as_text, rows
 
 
 class Terminal(io.StringIO):
@@ -68,6 +68,32 @@ def test_progress_says_which_pass_runs(screen):
     assert "0:00:0" in shown
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 6])
+def test_the_bar_goes_from_left_to_right(monkeypatch, group):
+    """However many networks go to a process at a time."""
+    shown: list[tuple[float, float]] = []
+
+    def update(_: object, __: object, *, completed: float, total: float, **___: object) -> None:
+        shown.append((completed, total))
+
+    monkeypatch.setattr(terminal.Progress, "update", update)
+    with terminal.progress(2) as tell:
+        for start in range(0, 6, group):
+            for backend in ("One", "Other"):
+                for done in range(start, start + group):
+                    for share in (0, 0.5, 0.75):
+                        tell(Doing(backend, "unet", "a pass", done, 6, share))
+    assert {total for _, total in shown} == {12}
+    assert [done for done, _ in shown] == sorted(done for done, _ in shown)
+    assert shown[0][0] == 0
+    assert shown[-1][0] == 12 - 2 * 0.25
+    shown.clear()
+    with terminal.progress(2) as tell:
+        for done in (1, 2, 3):
+            tell(Doing("", "unet", "", done, 3))
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_progress_is_wiped_away(screen):
     assert screen(work).endswith("\x1b[2K")
 
@@ -85,9 +111,17 @@ def test_no_colour_is_honoured(screen, monkeypatch):
     assert not re.search("\x1b\\[[0-9;]*3[0-9]m", screen(terminal.show, [differing()]))
 
 
-def test_narrow_terminals_fold_the_table(screen, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "60")
-    assert max(map(len, plain(screen(terminal.show, [report()])).splitlines())) <= 60
+@pytest.mark.parametrize("columns", [60, 80, 120])
+@pytest.mark.parametrize("specs", [["made_up"], ["made_up", "another_with_a_name_that_is_rather_long"]])
+def test_on_narrow_terminals_names_are_cut_and_numbers_are_not(screen, monkeypatch, columns, specs):
+    """A row is a line, and each has its error, its limit and its verdict."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    reports = [differing(spec=spec) for spec in specs]
+    shown = plain(screen(terminal.show, reports)).splitlines()
+    assert max(map(len, shown)) <= columns
+    table = [line.split() for line in shown if re.search(r"[0-9]e[-+]\d\d  ", line)]
+    for words, row in zip(table, rows(reports), strict=True):
+        assert " ".join(words).endswith(" ".join(row[7:]).strip())
 
 
 def test_strangers_texts_move_no_cursor(screen):
