@@ -127,6 +127,7 @@ class Elaborator:
                                 definition.place(),
                             ) from None
                         raise NeedsValue(caller, symbols_of(value)) from None
+                    assert symbol.name not in bound, f"{symbol.name} is bound, and asked for again"
                     bound[symbol.name] = value
 
     def _frame(
@@ -227,6 +228,7 @@ class Elaborator:
         )
 
     def _input_shape(self, frame: Frame, shape: Shape | None, batch: Number, channels: Number, suffix: str) -> Shape:
+        batch = next((frame.bound[symbol.name] for symbol in symbols_of(batch) if symbol.name in frame.bound), batch)
         axes: list[Number] = [batch, channels]
         rank = 4 if shape is None else len(shape)
         for index, letter in enumerate({3: "L", 4: "HW"}.get(rank, "ABCDEF"[: max(rank - 2, 0)])):
