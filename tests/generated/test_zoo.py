@@ -21,7 +21,7 @@ from segspec.spec.zoo import networks
 OBLONG = (64, 128)
 """Not square, and such that resizes without aligned corners have ratios that are exact in both frameworks."""
 
-SMALL = {"width": 16, "depth": 50, "channels": 32}
+SMALL = {"width": 16, "depth": 50, "channels": 32, "window": 3, "iterations": 2, "num_classes": 5}
 
 
 @pytest.mark.parametrize("name", networks())
