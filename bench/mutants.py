@@ -30,7 +30,8 @@ from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.parity.recording import Plan, Recording, Task, record
 from segspec.parity.scene import Part
-from segspec.parity.verify import Report, Settings, plan_for, report
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, plan_for, report
 from segspec.render import marks, render
 from segspec.render.backend import backends
 from segspec.spec.load import load
@@ -39,7 +40,7 @@ from segspec.weights.state import entries
 ROOT = Path(__file__).resolve().parents[1]
 SURVIVORS = ROOT / "bench" / "survivors.yaml"
 
-OWN = ("layers", "pools", "sizes", "graphs", "residual", "branches", "nested", "scores", "indices")
+OWN = ("layers", "dense", "pools", "sizes", "graphs", "residual", "branches", "nested", "scores", "indices")
 NETWORKS: dict[str, dict[str, int]] = {
     **{f"tests/cases/networks/{name}.yaml": {} for name in OWN},
     "unet": {"width": 4, "num_classes": 2},
@@ -98,7 +99,7 @@ def trials(network: str) -> Iterator[Trial]:
 def mutated(trial: Trial, plan: Plan) -> Task:
     """What is to be recorded of a mutant."""
     held = backends()[trial.backend]
-    if trial.mutant.kind == "transposed weight":
+    if not trial.mutant.source:  # a weight's layout, as the backend declares it
         facts = held.facts("linear")
         turned = facts.model_copy(update={"transposed": [] if facts.transposed else ["weight"]})
         held = held.model_copy(update={"ops": {**held.ops, "linear": turned}})
@@ -106,21 +107,36 @@ def mutated(trial: Trial, plan: Plan) -> Task:
 
 
 def judge(chunk: Sequence[Trial], *, thorough: bool) -> list[Outcome]:
-    """Hold mutants of one module against the other backend's whole one, all in one process a backend."""
-    network, broken = chunk[0].network, chunk[0].backend
-    graph, both = graph_of(network), list(backends().values())
-    plan = plan_for(graph, both, Settings())
-    if not thorough:
-        plan = Plan(plan.sizes[-1:], plan.batch, 0, plan.sizes[-1], dtypes=("float64",))
-    (whole,) = (held for held in both if held.name != broken)
+    """Hold mutants of one backend's modules against the other's whole ones, all in one process a backend."""
+    both = list(backends().values())
+    (broken,) = (held for held in both if held.name == chunk[0].backend)
+    (whole,) = (held for held in both if held is not broken)
+    graphs = {trial.network: graph_of(trial.network) for trial in chunk}
+    plans = {network: plan_of(graph, thorough=thorough) for network, graph in graphs.items()}
     with tempfile.TemporaryDirectory(prefix="mutants-") as name:
-        (first,) = record([Task(graph, whole, plan)], Path(name), timeout=TIMEOUT)
-        tasks = [Task(graph, backends()[broken], plan), *(mutated(trial, plan) for trial in chunk)]
-        found = record(tasks, Path(name), [first] * len(tasks), timeout=TIMEOUT)
-        unbroken, *said = [report(first, second, graph if thorough else None) for second in found]
-        if not unbroken.ok:
-            raise RuntimeError(f"{network} differs between the backends as it is, so that mutants of it show nothing")
-        return [outcome(trial, first, item) for trial, item in zip(chunk, said, strict=True)]
+        tasks = [Task(graph, whole, plans[network]) for network, graph in graphs.items()]
+        firsts = dict(zip(graphs, record(tasks, Path(name), timeout=TIMEOUT), strict=True))
+        tasks = [Task(graph, broken, plans[network]) for network, graph in graphs.items()]
+        tasks += [mutated(trial, plans[trial.network]) for trial in chunk]
+        networks = [*graphs, *(trial.network for trial in chunk)]
+        found = record(tasks, Path(name), [firsts[network] for network in networks], timeout=TIMEOUT)
+        said = [
+            report(firsts[network], second, graphs[network] if thorough else None)
+            for network, second in zip(networks, found, strict=True)
+        ]
+        for network, unbroken in zip(graphs, said, strict=False):
+            if not unbroken.ok:
+                raise RuntimeError(f"{network} differs between the backends as it is: mutants of it show nothing")
+        judged = zip(chunk, said[len(graphs) :], strict=True)
+        return [outcome(trial, firsts[trial.network], item) for trial, item in judged]
+
+
+def plan_of(graph: Graph, *, thorough: bool) -> Plan:
+    """What is recorded of a network: all that verify does, or a part of it."""
+    plan = plan_for(graph, list(backends().values()), Settings())
+    if thorough:
+        return plan
+    return Plan(plan.sizes[-1:], plan.batch, 0, plan.sizes[-1], dtypes=("float64",))
 
 
 def outcome(trial: Trial, whole: Recording, said: Report) -> Outcome:
@@ -140,7 +156,7 @@ def outcome(trial: Trial, whole: Recording, said: Report) -> Outcome:
 
 def _at(path: str, mutant: Mutant, parts: dict[str, Part]) -> bool:
     """Whether what verify names is where the fault is: a node, what a block there holds, an output."""
-    if mutant.kind == "transposed weight":
+    if not mutant.source:
         return path in parts and parts[path].what == "linear"
     classes = {part.what for part in parts.values()}
     return any(_names(path, place, parts, root=place[0] not in classes) for place in mutant.places)
@@ -168,9 +184,9 @@ def run(wanted: Sequence[Trial], jobs: int) -> list[Outcome]:
     left = list(wanted)
     with ProcessPoolExecutor(jobs) as pool:
         for thorough in (False, True):
-            groups: dict[tuple[str, str], list[Trial]] = defaultdict(list)
-            for trial in left:
-                groups[trial.network, trial.backend].append(trial)
+            groups: dict[str, list[Trial]] = defaultdict(list)
+            for trial in sorted(left, key=lambda trial: trial.network):
+                groups[trial.backend].append(trial)
             size = CHUNK // 8 if thorough else CHUNK
             chunks = [held[start : start + size] for held in groups.values() for start in range(0, len(held), size)]
             left = []

@@ -1,7 +1,9 @@
 """Every single change of some kinds that somebody might make to a generated module by mistake.
 
 A mutant is the module's own text with one expression replaced, and no other character. Channel counts are left alone:
-a module with others cannot take the weights. So is how parameters start, which is compared by other means.
+a module with others cannot take the weights. So is how parameters start, which is compared by other means. No mutant
+is what is the module itself: the same expression in another spelling, an argument left out that is the default
+anyway, and constructors that build the very same layers, as where every call gives what a default is for.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+
+from building import Made, built, layers, plain
 
 from segspec.backends import probe
 
@@ -40,9 +44,17 @@ class Mutant:
 
 
 def mutants(source: str, marks: Mapping[str, str]) -> list[Mutant]:
-    """Every mutant of a module, without those that are the same text."""
+    """Every mutant of a module, without those that are the module itself: see above."""
     tree = ast.parse(source)
-    changes = list(_Changes(source, tree).all())
+    whole = built(tree)
+    made = plain(whole)
+    changes = list(_Changes(source, tree, layers(whole)).all())
+    making = {
+        id(part)
+        for item in ast.walk(tree)
+        if isinstance(item, ast.FunctionDef) and item.name == "__init__"
+        for part in ast.walk(item)
+    }
     places = _places(tree, marks)
     holders = {id(part): item.name for item in tree.body if isinstance(item, Named) for part in ast.walk(item)}
     text = source.encode()
@@ -54,7 +66,7 @@ def mutants(source: str, marks: Mapping[str, str]) -> list[Mutant]:
         end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
         broken = (text[:start] + new.encode() + text[end:]).decode()
         old = " ".join(text[start:end].decode().split())
-        if broken == source or old == new or broken in found:
+        if broken in found or _same(node, new) or (id(node) in making and plain(built(ast.parse(broken))) == made):
             continue
         nodes = {name for holder, name in places[id(node)] if name and holder == holders[id(node)]}
         mutant = Mutant(kind, ".".join([holders[id(node)], *nodes]), *_short(old, new), broken, places[id(node)])
@@ -62,6 +74,13 @@ def mutants(source: str, marks: Mapping[str, str]) -> list[Mutant]:
         again = names[str(mutant)]
         found[broken] = replace(mutant, where=f"{mutant.where} ({again})") if again > 1 else mutant
     return list(found.values())
+
+
+def _same(node: ast.expr, text: str) -> bool:
+    """Whether a text is an expression in another spelling."""
+    inside = f"[{text}]" if isinstance(node, ast.Tuple) else f"({text})"  # of an index, a tuple may hold slices
+    own = f"[{ast.unparse(node).strip('()')}]" if isinstance(node, ast.Tuple) else f"({ast.unparse(node)})"
+    return ast.dump(_expression(f"_{inside}")) == ast.dump(_expression(f"_{own}"))
 
 
 def _short(old: str, new: str) -> tuple[str, str]:
@@ -282,8 +301,9 @@ Change = tuple[str, ast.expr, str]
 class _Changes:
     """The changes of one module: a kind, the expression that is replaced, and the text that replaces it."""
 
-    def __init__(self, source: str, tree: ast.Module) -> None:
+    def __init__(self, source: str, tree: ast.Module, made: Mapping[Place, Sequence[Made]]) -> None:
         self.tree = tree
+        self.made = made
         self.lines = source.splitlines()
         self.backend = "paddle" if any(line.startswith("import paddle") for line in self.lines) else "torch"
         self.bias = "bias_attr" if self.backend == "paddle" else "bias"
@@ -330,7 +350,8 @@ class _Changes:
             if known:
                 kind, values = KEYWORDS[str(keyword.arg)]
                 yield from ((kind, keyword.value, ast.unparse(made)) for made in values(keyword.value))
-                yield kind, call, ast.unparse(_without(call, keyword))
+                if not _default(keyword):
+                    yield kind, call, ast.unparse(_without(call, keyword))
         given = {keyword.arg for keyword in call.keywords}
         added = [*BOTH.get(called, ())]
         if called in NORMALISATIONS:
@@ -338,7 +359,7 @@ class _Changes:
         if called == "avgpool2d":
             added.append(("count-padding", COUNTING[self.backend]))
         for kind, text in added:
-            if text.partition("=")[0] not in given:
+            if text.partition("=")[0] not in given and not (kind == "ceil_mode" and _steps_of_one(call)):
                 yield kind, call, ast.unparse(_with(call, text))
         if called in CONVOLUTIONS | {"linear"} and self.bias not in given and "weight" not in given:
             yield "bias", call, ast.unparse(_with(call, f"{self.bias}=False"))
@@ -355,11 +376,12 @@ class _Changes:
             )
             yield "dropout", call, f"{other}({', '.join(map(ast.unparse, call.args))})"
         if called in ACTIVATIONS and forward and call.args:
-            yield "activation", call, ast.unparse(call.args[0])
+            yield "missing activation", call, ast.unparse(call.args[0])
             for function in ACTIVATIONS[called]:
                 yield "activation", call, f"{function}({ast.unparse(call.args[0])})"
         elif called in LAYERS and not call.args:
-            yield from (("activation", call, made) for made in ["nn.Identity()", *LAYERS[called]])
+            yield "missing activation", call, "nn.Identity()"
+            yield from (("activation", call, made) for made in LAYERS[called])
         if called == "sequential":
             for parts in _swaps(call.args):
                 yield "layer order", call, f"nn.Sequential({', '.join(map(ast.unparse, parts))})"
@@ -404,6 +426,7 @@ class _Changes:
     def _forward(self, holder: ast.ClassDef, function: ast.FunctionDef) -> Iterator[Change]:
         yield from self._skips(function)
         yield from self._layers(holder, function)
+        yield from self._weights(holder, function)
         for statement in ast.walk(function):
             if isinstance(statement, ast.If) and "training" in ast.unparse(statement.test):
                 yield "training", statement.test, f"not ({ast.unparse(statement.test)})"
@@ -475,20 +498,59 @@ class _Changes:
                     if name != own and ast.unparse(other) == ast.unparse(value):
                         yield "wrong layer", call.func, f"self.{name}"
 
+    def _weights(self, holder: ast.ClassDef, function: ast.FunctionDef) -> Iterator[Change]:
+        """A bias that is there and not added, and a weight of which two axes change places: both take the weights."""
+        for call in ast.walk(function):
+            if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and len(call.args) == 1):
+                continue
+            name = call.func.attr
+            for made in self.made.get((holder.name, name), [])[:1]:
+                kind, own, given = _plainly(made.name), ast.unparse(call.func), ast.unparse(call.args[0])
+                if kind not in CONVOLUTIONS | {"linear"}:
+                    continue
+                if made.given.get(self.bias, True):
+                    ones = {"linear": [], "conv1d": [1]}.get(kind, [1, 1])
+                    bias = f"{own}.bias.reshape({[1, -1, *ones]})" if ones else f"{own}.bias"
+                    yield "missing bias", call, f"({own}({given}) - {bias})"
+                # Not where other nodes stand inside the call, whose marks another call would lose.
+                if not isinstance(call.args[0], ast.Name):
+                    continue
+                if kind == "linear" and made.args[0] == made.args[1]:
+                    bias = f", {own}.bias" if made.given.get(self.bias, True) else ""
+                    yield "transposed weight", call, f"F.linear({given}, {own}.weight.T{bias})"
+                if kind not in ("linear", "conv1d") and not all(
+                    item.pointwise for item in self.made[holder.name, name]
+                ):
+                    # As a kernel with rows for columns: the maps before and behind are turned instead.
+                    turned = "transpose([0, 1, 3, 2])" if self.backend == "paddle" else "transpose(2, 3)"
+                    yield "transposed weight", call, f"{own}({given}.{turned}).{turned}"
+
 
 def _called(call: ast.Call) -> str:
     """What is called, in one spelling for classes and functions of both frameworks."""
     function = call.func
-    name = (
-        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
-    )
-    return name.lower().replace("_", "")
+    return _plainly(ast.unparse(function)) if isinstance(function, ast.Attribute | ast.Name) else ""
+
+
+def _plainly(name: str) -> str:
+    """The last part of a dotted name, in one spelling."""
+    return name.rpartition(".")[2].lower().replace("_", "")
 
 
 def _with(call: ast.Call, text: str) -> ast.Call:
     """A call with one more argument."""
     name, _, value = text.partition("=")
     return ast.Call(call.func, call.args, [*call.keywords, ast.keyword(name, _expression(value))])
+
+
+def _default(keyword: ast.keyword) -> bool:
+    """Whether resizing takes an argument for this anyway; what other defaults are, calls leave out."""
+    return ast.unparse(keyword) in ("align_corners=False", "mode='nearest'")
+
+
+def _steps_of_one(call: ast.Call) -> bool:
+    """Whether a pooling's windows lie one element apart, so that their number needs no rounding."""
+    return any(keyword.arg == "stride" and ast.unparse(keyword.value) in ("1", "(1, 1)") for keyword in call.keywords)
 
 
 def _without(call: ast.Call, left_out: ast.keyword) -> ast.Call:

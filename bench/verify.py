@@ -3,8 +3,9 @@
 ``python bench/verify.py [--jobs N] [NAME …]`` verifies the networks (every one at every preset if none is named) at one
 small size each, and prints the table that ``bench/README.md`` shows. The frameworks' share is what importing them
 takes, in as many processes as are begun, and what building and running the networks took, which the reports say; all
-else is segspec's own: elaborating, rendering, recording every node, comparing. Memory is sampled: what all processes
-hold together (shared pages divided among those that share them), and the greatest resident size of one. For Linux.
+else of the processors' time is segspec's own: elaborating, rendering, recording every node, comparing. Memory is
+sampled: what all processes hold together (shared pages divided among those that share them), and the greatest resident
+size of one. For Linux.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from segspec.parity.verify import GROUP
@@ -46,14 +48,12 @@ class Watch(threading.Thread):
 
 
 def tree(root: int) -> Iterator[int]:
-    """A process, and those that it began, and theirs."""
+    """A process, and those that its threads began, and theirs."""
     yield root
-    try:
-        below = (PROC / f"{root}/task/{root}/children").read_text().split()
-    except OSError:  # it has ended
-        return
-    for process in below:
-        yield from tree(int(process))
+    for thread in PROC.glob(f"{root}/task/*/children"):
+        with suppress(OSError):  # it has ended
+            for process in thread.read_text().split():
+                yield from tree(int(process))
 
 
 def memory(process: int) -> tuple[int, int]:
@@ -87,27 +87,33 @@ def main() -> int:
     """Measure and print; exit status 1 where a network differs."""
     names = sys.argv[1:] or ["--all"]
     imports = sum(importing(held.module) for held in backends().values())
-    start = time.perf_counter()
+    before, start = os.times(), time.perf_counter()
     process = subprocess.Popen([*COMMAND, *names], stdout=subprocess.PIPE)
     watch = Watch(process.pid)
     watch.start()
     printed, _ = process.communicate()
-    taken = time.perf_counter() - start
+    taken, after = time.perf_counter() - start, os.times()
+    used = after.children_user - before.children_user + after.children_system - before.children_system
     watch.ended.set()
     found = json.loads(printed)
     reports = found["reports"]
     running = sum(sum(report["times"].values()) for report in reports)
     imported = imports * math.ceil(len(reports) / GROUP)
-    own = taken - running - imported
+    own = used - running - imported
     comparisons = len(found["results"])
     print(f"{len(reports)} networks, {comparisons:,} comparisons, all agree: {found['ok']}; {os.cpu_count()} cores\n")
     print("| | |\n|---|--:|")
     print(f"| the whole | {taken:.0f} s |")
+    print(f"| processor time of all processes | {used:.0f} s |")
     print(f"| building and running networks | {running:.0f} s |")
     print(f"| importing frameworks | {imported:.0f} s |")
-    print(f"| segspec's own | {own:.0f} s, {own / taken:.0%} |")
+    print(f"| segspec's own | {own:.0f} s, {own / used:.0%} |")
     print(f"| memory of all processes together, at most | {watch.together / 1e6:,.0f} MB |")
     print(f"| memory of the largest process | {watch.largest / 1e6:,.0f} MB |")
+    for report in reports:
+        if not report["ok"]:
+            wrong = report["faults"] or report["failures"]
+            print(f"\n{report['spec']} differs: {report['command']}\n{json.dumps(wrong)[:2000]}")
     return int(not found["ok"])
 
 

@@ -167,7 +167,7 @@ def suggest(name: str, known: Iterable[str], *, what: str = "") -> str:
         return f"did you mean '{same or near[0]}'?"
     if not names:
         return f"there are no {what}" if what else ""
-    listed = ", ".join(names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
+    listed = ", ".join(f"{item:.{MAX_TEXT}}" for item in names[:MAX_SHOWN]) + (", …" if len(names) > MAX_SHOWN else "")
     return f"{what or 'known'}: {listed}"
 
 

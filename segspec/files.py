@@ -16,8 +16,8 @@ from segspec.errors import Place, fail
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """A file that takes the place of ``path`` when all is written; until then, and on any error, that is as it was."""
-    _require_replaceable(path)
     try:
+        _require_replaceable(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
@@ -37,9 +37,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 def require_writable(paths: Iterable[Path]) -> None:
     """Raise :class:`SpecError` for a path that :func:`write` could not write; nothing is left behind."""
     for path in paths:
-        _require_replaceable(path)
-        folder = next(parent for parent in path.absolute().parents if parent.exists())
         try:
+            _require_replaceable(path)
+            folder = next(parent for parent in path.absolute().parents if parent.exists())
             with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=folder):
                 pass
         except OSError as error:

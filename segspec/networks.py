@@ -11,6 +11,7 @@ import importlib.util
 import linecache
 import sys
 import tempfile
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -25,7 +26,7 @@ from segspec.render.backend import backend as backend_of
 from segspec.render.check import refusals
 from segspec.spec.load import Loader
 from segspec.weights import formats
-from segspec.weights.convert import complete, fitted, write
+from segspec.weights.convert import complete, fitted, strange_numbers, write
 from segspec.weights.fit import Fit
 
 _MADE: WeakKeyDictionary[Any, tuple[Graph, Backend]] = WeakKeyDictionary()
@@ -47,8 +48,9 @@ def load(
 
     ``name`` is one of the zoo or a path to a spec, ``parameters`` are the spec's. ``weights`` may be a file of any
     framework, and must fit but for what the patterns in ``allow`` match: that starts as the spec says, drawn with
-    ``seed``. Without ``weights`` the network starts as its framework draws it. Raises
-    :class:`~segspec.errors.SpecError` where the spec, the file or the framework will not do.
+    ``seed``; where not all of its numbers are finite, a warning names the tensors. Without ``weights`` the network
+    starts as its framework draws it. Raises :class:`~segspec.errors.SpecError` where the spec, the file or the
+    framework will not do.
     """
     held = backend_of(backend)
     definition = Loader().load(name)
@@ -65,6 +67,8 @@ def load(
     network = getattr(module, module.__all__[0])()
     _MADE[network] = graph, held
     if weights is not None:
+        if strange := strange_numbers(checkpoint, found.keys, held.checkpoints.format):
+            warnings.warn(f"{weights}: {strange}", stacklevel=2)
         with tempfile.TemporaryDirectory(prefix="segspec-") as folder:
             path = Path(folder) / f"weights{held.checkpoints.suffixes[0]}"
             write(complete(found, seed), path, held.checkpoints.format, release=checkpoint.release)

@@ -199,7 +199,7 @@ def _verified(
     verifier = _verifier(config)
     path = config.rootpath / name
     with _failing(SpecError, argparse.ArgumentTypeError):
-        chosen = [_size(size) if isinstance(size, str) else size for size in sizes]
+        chosen = _sizes(sizes)
         graph = verifier.graph(str(path) if path.is_file() else name, preset, parameters)
     reports = verifier.reports(graph, verifier.backends(), chosen or config.getoption("--segspec-size"))
     for report in reports if check else []:
@@ -214,9 +214,9 @@ class _Verifier:
     """What one session keeps: files and classes that networks share, and the reports of the network verified last."""
 
     def __init__(self, config: pytest.Config) -> None:
-        from segspec.cli import interpreters
+        from segspec.cli.options import interpreters
         from segspec.graph.elaborate import Elaborator
-        from segspec.parity.verify import Settings
+        from segspec.parity.settings import Settings
         from segspec.spec.load import Loader
 
         self.config = config
@@ -304,7 +304,15 @@ def _expect_equal(report: Report) -> None:
     pytest.fail(f"{headline(report)}\n\n{as_text([report])}\n\n{report.command}", pytrace=False)
 
 
+def _sizes(given: Any) -> list[Size]:
+    """Sizes as a marker or the fixture has them; raises :class:`argparse.ArgumentTypeError`."""
+    if not isinstance(given, list | tuple):
+        raise argparse.ArgumentTypeError(f"sizes={given!r} is no list of sizes, such as ['123x97']")
+    texts = ["x".join(map(str, size)) if isinstance(size, list | tuple) else str(size) for size in given]
+    return [_size(text) for text in texts]
+
+
 def _size(text: str) -> Size:
-    from segspec.cli import image_size
+    from segspec.cli.options import image_size
 
     return image_size(text)

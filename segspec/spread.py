@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -26,10 +27,15 @@ def spread(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return [function(item) for item in items]
     _WORK.append((function, items))
     try:
-        with multiprocessing.get_context("fork").Pool(count) as pool:
+        with multiprocessing.get_context("fork").Pool(count, _begin) as pool:
             return pool.map(_one, range(len(items)), chunksize=1)
     finally:
         _WORK.pop()
+
+
+def _begin() -> None:
+    """The pool ends its processes by a signal that may mean something else where they come from."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _one(index: int) -> Any:

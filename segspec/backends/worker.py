@@ -119,8 +119,8 @@ class Recorder:
     """Records every node of one pass, and may have nodes return what another backend recorded for them.
 
     ``given`` are the other's arrays. In a replay every node returns the other's value once its own is recorded, and
-    so computes from the other's inputs alone; otherwise only nodes in ``coarse`` do, those which a backend
-    is known to compute coarsely, so that what follows is not hidden behind them.
+    so computes from the other's inputs alone, or from so many ``times`` these; otherwise only nodes in ``coarse`` do,
+    those which a backend is known to compute coarsely, so that what follows is not hidden behind them.
     """
 
     def __init__(
@@ -130,6 +130,7 @@ class Recorder:
         paths: dict[int, str],
         given: Reading | None,
         coarse: Iterable[str] | None,
+        times: float = 1,
         *,
         gradient: bool,
     ) -> None:
@@ -138,6 +139,7 @@ class Recorder:
         self.paths = paths
         self.given = given
         self.coarse = None if coarse is None else set(coarse)
+        self.times = times
         self.gradient = gradient
         self.calls: Counter[str] = Counter()
         self.kept: dict[str, Any] = {}
@@ -194,7 +196,9 @@ class Recorder:
         assert self.given is not None
         place = self.given.index[name][2]
         if place not in self.replaced:
-            made = self.framework.tensor(self.given[name], tensor, gradient=self.gradient)
+            values = self.given[name]
+            values = values * self.times if values.dtype.kind == "f" else values
+            made = self.framework.tensor(values, tensor, gradient=self.gradient)
             self.replaced[place] = made
             if f"gradient {name}" in self.given:
                 self.kept[name] = made
@@ -271,6 +275,7 @@ class Session:
         self.network: Any = None
         self.dtype = ""
         self.trained = False
+        self.done: dict[str, dict[str, Any]] = {}
 
     def run(self, asked: dict[str, Any], write: Writing) -> None:
         """One pass, on a network of its dtype that has the weights; that of starts, on networks of its own."""
@@ -378,8 +383,11 @@ class Session:
     def forward(self, asked: dict[str, Any], write: Writing) -> None:
         """Run the network, record every node, and the gradients if asked for."""
         train, gradient, framework = asked["mode"] == "train", asked["gradients"], self.framework
-        given = Reading(**asked["given"]) if asked["given"] else None
-        recorder = Recorder(framework, write, self.paths, given, asked["coarse"], gradient=gradient)
+        held = self.done[asked["own"]] if "own" in asked else asked["given"]
+        given = Reading(**held) if held else None
+        recorder = Recorder(framework, write, self.paths, given, asked["coarse"], asked["times"], gradient=gradient)
+        if asked["times"] != 1:
+            self._vary_little()
         with self._watching(recorder, train=train):
             inputs, outputs = self._call(asked, train=train, gradient=gradient)
         for index, output in enumerate(outputs):
@@ -407,6 +415,14 @@ class Session:
             _, outputs = self._call(asked, train=train)
         for index, output in enumerate(outputs):
             write(f"output {index}", self.framework.array(output), output)
+
+    def _vary_little(self) -> None:
+        """Give normalisations variances of one, beside which a wrong epsilon shows however large those found are."""
+        for path, names in self.statistics.items():
+            for name, attribute in names.items():
+                if not name.endswith("mean"):
+                    ones = np.ones_like(self.weights[name], self.dtype)
+                    self.framework.put(getattr(self.layers[path], attribute), ones)
 
     def training(self, asked: dict[str, Any], write: Writing) -> None:
         """Steps of an optimiser; after each its loss, the parameters and the statistics, which then start anew.
@@ -584,6 +600,8 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
             result: dict[str, Any] = {}
             try:
                 session.run(asked, write)
+                file.flush()
+                session.done[asked["id"]] = {"file": file.name, "index": write.index}
                 result["index"] = write.index
             except (Exception, SystemExit):
                 result["failure"] = traceback.format_exc(limit=-6)

@@ -14,8 +14,9 @@ from segspec.errors import SpecError, fail
 from segspec.graph.model import Graph
 from segspec.parity.process import Tell, require
 from segspec.parity.recording import Plan, Recording, Task, record
+from segspec.parity.settings import BATCH
 from segspec.parity.sizes import default_sizes, exact_size
-from segspec.parity.verify import BATCH, Report, report
+from segspec.parity.verify import Report, report
 from segspec.render import Backend
 from segspec.render.backend import backends
 from segspec.render.check import refusals

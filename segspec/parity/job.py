@@ -6,18 +6,16 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from segspec.errors import fail, shown
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
+from segspec.parity.settings import Settings
 from segspec.render import Backend
 from segspec.render.backend import backend
 from segspec.spec import zoo
 from segspec.spec.load import load
-
-if TYPE_CHECKING:
-    from segspec.parity.verify import Settings
 
 
 @dataclass(frozen=True)

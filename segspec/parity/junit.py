@@ -80,8 +80,13 @@ def _time(times: dict[str, float], check: str, size: str, mode: str, dtype: str)
     forward = f"{size} {mode} {dtype}"
     if mode == "start":
         return times.pop("starts", 0.0)
-    passes = {"outputs": f"{forward} as it is", "replay": f"{forward} replay", "sgd": "sgd", "adam": "adam"}
-    return times.pop(passes.get(check, forward), 0.0) + (times.pop(forward, 0.0) if check == "outputs" else 0.0)
+    passes = {
+        "outputs": (f"{forward} as it is", forward),
+        "replay": (f"{forward} replay", f"{forward} beyond"),
+        "sgd": ("sgd",),
+        "adam": ("adam",),
+    }
+    return sum(times.pop(name, 0.0) for name in passes.get(check, (forward,)))
 
 
 def _differences(report: Report, held: Sequence[Comparison]) -> ET.Element | None:

@@ -33,6 +33,8 @@ OPTIMIZERS = {
     "adam": {"lr": 2**-10},
 }
 
+LARGE, SMALL = 8, 2.0**-64
+"""How many times as large values are in two of the replays: there activations saturate, or guards like 1e-12 show."""
 
 Weights = Callable[[Entry], np.ndarray]
 """What gives a network each of its tensors, in canonical layout."""
@@ -42,8 +44,9 @@ Weights = Callable[[Entry], np.ndarray]
 class Plan:
     """What is recorded of a network: at which sizes, how many images at a time, after how many steps of an optimiser.
 
-    Besides, if ``starts``, what it is drawn from at first. Steps of an optimiser are taken at a size at which no op
-    is coarse, if there is one: they amplify what is.
+    If ``varied``, the last of several sizes is seen by one image more: there may be as many as channels or classes, and
+    then nothing tells one axis from another. Besides, if ``starts``, what it is drawn from at first. Steps of an
+    optimiser are taken at a size at which no op is coarse, if there is one: they amplify what is.
     """
 
     sizes: tuple[Size, ...]
@@ -52,6 +55,15 @@ class Plan:
     training_size: Size
     starts: bool = False
     dtypes: tuple[str, ...] = DTYPES
+    varied: bool = True
+
+    def images(self, size: Size) -> int:
+        """How many images are seen at a size."""
+        return self.batch + (self.varied and len(self.sizes) > 1 and size == self.sizes[-1])
+
+    def times(self, size: Size) -> float:
+        """How many times what the first backend's nodes had all have in the replay in eval mode."""
+        return LARGE if size == self.sizes[-1] else SMALL if size in self.sizes[1:] else 1
 
     def passes(self) -> Iterator[tuple[str, Size, str, str]]:
         """The id, size, mode and dtype of every forward pass, in the order in which they are run."""
@@ -205,7 +217,7 @@ def scenes(graph: Graph, backend: Backend, plan: Plan) -> dict[str, Scene]:
     if plan.steps:
         wanted.add((plan.training_size, "train"))
     return {
-        f"{size[0]}x{size[1]} {mode}": scene(graph, backend, size, plan.batch, train=mode == "train")
+        f"{size[0]}x{size[1]} {mode}": scene(graph, backend, size, plan.images(size), train=mode == "train")
         for size, mode in sorted(wanted)
     }
 
@@ -215,7 +227,7 @@ def _asked(task: Task, own: Mapping[str, Scene], folder: Path, given: Recording 
     graph, plan = task.graph, task.plan
     if plan.starts and entries(graph):
         yield asked(graph)
-    inputs = {size: _inputs(graph, size, plan.batch, folder) for size in plan.sizes}
+    inputs = {size: _inputs(graph, size, plan.images(size), folder) for size in plan.sizes}
     calibrate = {"id": "calibrate", "dtype": "float64", "needed": True}
     if task.weights is not seeded.weight:
         yield {**calibrate, "do": "keep"}
@@ -242,23 +254,28 @@ def _forward(
             "gradients": mode == "train" and (dtype == "float64" or size == plan.sizes[0]),
             "given": None,
             "coarse": None,
+            "times": 1,
             # What nodes computed is what another backend replays.
             "whole": given is None and dtype == "float64",
         }
         if dtype == "float32":
             yield asked
             continue
+        times = plan.times(size) if mode == "eval" else 1
         coarse = _coarse([own, *([given.scenes] if given else [])], f"{size[0]}x{size[1]} {mode}")
         bare = {key: asked[key] for key in ("dtype", "mode", "inputs")}
         if coarse:
             yield {**bare, "id": f"{name} disturbed", "do": "disturbed", "noise": coarse}
         if given is None or given.arrays(name) is None:
             yield asked
+            if times != 1:
+                # What the other backend's replay is held against: the first one's, of its own recording.
+                yield {**asked, "id": f"{name} beyond", "own": name, "times": times, "whole": False}
             continue
         if coarse:
             yield {**bare, "id": f"{name} as it is", "do": "disturbed", "noise": {}}
         yield {**asked, **({"given": _source(given, name), "coarse": list(coarse)} if coarse else {})}
-        yield {**asked, "id": f"{name} replay", "given": _source(given, name)}
+        yield {**asked, "id": f"{name} replay", "given": _source(given, name), "times": times}
 
 
 def _coarse(held: Sequence[Mapping[str, Scene]], name: str) -> dict[str, float]:
@@ -275,7 +292,8 @@ def _training(graph: Graph, plan: Plan, folder: Path) -> Iterator[dict[str, Any]
     """The steps of each optimiser, where they are least coarse."""
     if not any(entry.trainable for entry in entries(graph)):
         return
-    batches = [_inputs(graph, plan.training_size, plan.batch, folder, step) for step in range(plan.steps)]
+    size = plan.training_size
+    batches = [_inputs(graph, size, plan.images(size), folder, step) for step in range(plan.steps)]
     weights = [output.loss_weight for output in graph.root.outputs]
     for optimizer, settings in OPTIMIZERS.items():
         yield {

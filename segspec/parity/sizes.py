@@ -13,8 +13,9 @@ from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST, SMALL = 64, 49, 41, 56, 32
-EXACT = (32, 48, 64, 96, 128, 192, 256)
+EVEN, ODD, STRIP, LEAST = 64, 49, 43, 58
+EXACT = (64, 96, 128, 192, 256)
+STEPS = (64, 96, 128)
 REACH = 640
 
 LIMIT = 1e-10
@@ -26,7 +27,7 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
 
     The strip is as wide as the largest dilation needs: on a smaller map a dilated kernel touches nothing
     but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
-    rows taken for columns show.
+    rows taken for columns show; and half of each is odd, so that it shows which half of a padding is the larger.
     """
     exact = exact_size(graph, backends, batch)
     odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != exact))
@@ -38,14 +39,14 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     return list(dict.fromkeys(size for size in found if size))
 
 
-def exact_size(graph: Graph, backends: list[Backend], batch: int, least: int = EVEN) -> Size | None:
+def exact_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
     """A square at which no op is coarse, or of some the one where least is; None if none is allowed.
 
     Tried are sides of which resizes have exact ratios, with aligned corners (one more than even) or without, and then
     a few one after another.
     """
-    sides = [side + more for side in EXACT if side >= least for more in (0, 1)]
-    sides += [side for side in range(least, least + 16) if side not in sides]
+    sides = [side + more for side in EXACT for more in (0, 1)]
+    sides += [side for side in range(EVEN, EVEN + 16) if side not in sides]
     allowed: list[tuple[float, Size]] = []
     for side in sides:
         if not refused(graph, backends, (side, side), batch):
@@ -56,7 +57,17 @@ def exact_size(graph: Graph, backends: list[Backend], batch: int, least: int = E
                 break
     if allowed:
         return min(allowed)[1]
-    return _first(graph, backends, batch, ((side, side) for side in range(least, REACH)))
+    return _first(graph, backends, batch, ((side, side) for side in range(EVEN, REACH)))
+
+
+def training_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
+    """A square for the steps of optimisers: that with least of what is coarse, which they amplify however little."""
+    allowed: list[tuple[float, Size]] = []
+    for size in ((side + more, side + more) for side in STEPS for more in (0, 1)):
+        if not refused(graph, backends, size, batch):
+            found = floors(graph, backends, *size, batch, training=True, gradients=True)
+            allowed.append((sum(item.limit for item in found), size))
+    return min(allowed)[1] if allowed else exact_size(graph, backends, batch)
 
 
 def _first(graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size]) -> Size | None:

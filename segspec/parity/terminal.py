@@ -46,7 +46,7 @@ def progress(backends: int) -> Iterator[Tell]:
                 description=f"{doing.network}: {doing.backend}, {doing.run or 'importing the module'}",
                 networks=f"{doing.done}/{doing.total} networks",
                 completed=sum(reached.values()),
-                total=backends * doing.total,
+                total=(backends if doing.backend else 1) * doing.total,  # an executor tells of whole networks
             )
 
         yield tell

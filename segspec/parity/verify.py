@@ -7,7 +7,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
@@ -18,40 +18,17 @@ from segspec.graph.sizes import size_problem
 from segspec.parity.compare import Comparison, compare
 from segspec.parity.findings import Finding, faults, first_difference
 from segspec.parity.job import Job, job
-from segspec.parity.plan import Size
-from segspec.parity.process import TIMEOUT, Doing, Tell, interrupt, quiet, require
+from segspec.parity.process import Doing, Tell, interrupt, quiet, require
 from segspec.parity.recording import Plan, Recording, Task, record
-from segspec.parity.sizes import SMALL, default_sizes, exact_size
+from segspec.parity.settings import BATCH, STEPS, Settings
+from segspec.parity.sizes import default_sizes, training_size
 from segspec.parity.starts import starts
 from segspec.render import Backend
 from segspec.render.backend import size_refusal
 from segspec.spec import document
 
-BATCH = 3
-"""Three images: batch normalisation of two 1×1 maps has only ±1 to return, and its rounding to show."""
-STEPS = 2
-"""Steps of each optimiser."""
 GROUP = 8
 """How many networks share a process of each backend: the recordings of one can take a gigabyte of the disk."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How networks are verified: by default at sizes chosen for each, three images at a time.
-
-    ``small`` chooses one small size for each, at which also the steps of optimisers are taken.
-    ``python`` gives backends interpreters of their own; ``timeout`` is in seconds, for each pass. ``jobs`` is how many
-    networks run at a time; the memory that they need adds up.
-    """
-
-    sizes: tuple[Size, ...] = ()
-    batch: int = BATCH
-    steps: int = STEPS
-    starts: bool = True
-    small: bool = False
-    python: Mapping[str, str] = field(default_factory=dict)
-    timeout: float = TIMEOUT
-    jobs: int = 1
 
 
 @dataclass(frozen=True)
@@ -91,18 +68,20 @@ class Report:
 
 def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> Plan:
     """The sizes at which a graph is verified; raises :class:`SpecError` for those that it cannot take."""
-    chosen, batch = list(backends), settings.batch
+    chosen, batch = list(backends), settings.batch or BATCH
     for size in settings.sizes:
         problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
-    least = exact_size(graph, chosen, batch, SMALL) if settings.small else None
-    sizes = settings.sizes or ((least,) if least else tuple(default_sizes(graph, chosen, batch)))
-    training = least or (exact_size(graph, chosen, batch) if settings.steps else None)
+    sizes = settings.sizes or tuple(default_sizes(graph, chosen, batch))
+    if settings.small:
+        sizes = sizes[:1]
+    training = training_size(graph, chosen, batch) if settings.steps else None
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
         raise fail("size", message, graph.definition.place())
-    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts)
+    varied = settings.batch is None
+    return Plan(sizes, batch, settings.steps, training or sizes[0], starts=settings.starts, varied=varied)
 
 
 def verify(
@@ -127,6 +106,7 @@ def verify(
         yield from _elsewhere(graphs, plans, backends, asked, executor, tell or quiet)
         return
     stop = Event()
+    size = max(min(GROUP, -(-len(graphs) // asked.jobs)), 1)  # as many groups as jobs, if there are so few
 
     def group(start: int) -> list[Report]:
         def counted(doing: Doing) -> None:
@@ -134,14 +114,18 @@ def verify(
                 raise _Stopped
             (tell or quiet)(replace(doing, done=start + doing.done, total=len(graphs)))
 
-        held = slice(start, start + GROUP)
+        held = slice(start, start + size)
         return list(_here(graphs[held], plans[held], backends, asked, counted))
 
     with ThreadPoolExecutor(asked.jobs) as pool:
-        futures = [pool.submit(group, start) for start in range(0, len(graphs), GROUP)]
+        futures = [pool.submit(group, start) for start in range(0, len(graphs), size)]
         try:
             for future in futures:
                 yield from future.result()
+        except KeyboardInterrupt:
+            stop.set()
+            interrupt()
+            raise
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
@@ -218,7 +202,13 @@ def _lost(graph: Graph, backends: Sequence[Backend], error: Exception) -> list[R
     """The reports of a network whose task did not return."""
     failures = (("its task", "", f"{type(error).__name__}: {error}".rstrip(": ")),)
     pairs = [(backends[0].name, other.name) for other in backends[1:]]
-    return [Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}) for pair in pairs]
+    return [
+        Report(graph.name, graph.preset, pair, (), failures, None, (), (), {}, {}, finished=_now()) for pair in pairs
+    ]
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def report(first: Recording, second: Recording, graph: Graph | None = None) -> Report:
@@ -245,7 +235,7 @@ def report(first: Recording, second: Recording, graph: Graph | None = None) -> R
         },
         first.network.digest,
         command(first, second),
-        datetime.now(UTC).isoformat(timespec="seconds"),
+        _now(),
     )
 
 
@@ -275,7 +265,7 @@ def command(first: Recording, second: Recording) -> str:
         words += ["--backend", held.about["backend"]]
     for height, width in plan.sizes:
         words += ["--size", f"{height}x{width}"]
-    words += ["--batch", str(plan.batch)] if plan.batch != BATCH else []
+    words += [] if plan.varied else ["--batch", str(plan.batch)]
     words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
     words += [] if plan.starts else ["--no-starts"]
     words += ["--exact-running-stats"] if first.about["exact_running_stats"] else []

@@ -18,7 +18,7 @@ import numpy as np
 from segspec.weights import pickles
 from segspec.weights.arrays import ordered
 from segspec.weights.pickles import Named, Refused
-from segspec.weights.tensors import BFLOAT16, DTYPES, Tensor
+from segspec.weights.tensors import BFLOAT16, DTYPES, MAX_LISTING, Pickled, Tensor, prepared, shape_of
 
 MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 """The first of the pickles in the form before the zip form."""
@@ -47,44 +47,46 @@ Bytes = Callable[[str], memoryview]
 """The bytes of the storage of a name."""
 
 
-class Described:
+class Described(Pickled):
     """A stand-in for a tensor: its storage, and where in it the elements are."""
 
     def __init__(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: object) -> None:
-        sizes = [offset, *shape, *strides] if isinstance(shape, tuple) and isinstance(strides, tuple) else [None]
-        whole = all(type(size) is int and size >= 0 for size in sizes)
-        if not isinstance(storage, Storage) or not whole or len(shape) != len(strides):
-            raise Refused("a tensor is not described by a storage, an offset, sizes and strides")
         self.storage, self.offset, self.shape, self.strides = storage, offset, shape, strides
 
     def tensor(self, key: str) -> Tensor:
-        """The tensor under its key; raises :class:`Refused` if its elements do not lie in its storage."""
-        dtype, elements = self.storage.dtype, math.prod(self.shape)
-        steps = sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
-        last = self.offset + steps + 1 if elements else self.offset
-        shown = "×".join(map(str, self.shape))
-        if last > self.storage.count or elements > self.storage.count:
+        shape, storage = shape_of(self.shape), self.storage
+        given = (self.offset, *self.strides) if isinstance(self.strides, tuple) else ()
+        if not isinstance(storage, Storage) or len(given) != 1 + len(shape) or not all(map(_count, given)):
+            raise Refused("it is not described by a storage, an offset, sizes and strides")
+        offset, *apart = given
+        strides = [stride if size > 1 else 0 for size, stride in zip(shape, apart, strict=True)]  # what one more costs
+        dtype, elements = storage.dtype, math.prod(shape)
+        last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True)) + 1
+        if max(last if elements else offset, elements) > storage.count:
             raise Refused(
-                f"{key}: its shape {shown} takes {max(last, elements):,} elements, but its storage has "
-                f"{self.storage.count:,}"
+                f"its shape {'×'.join(map(str, shape))} takes {max(last, elements):,} elements, but its storage has "
+                f"{storage.count:,}"
             )
         try:
-            found = len(self.storage.bytes(self.storage.name))
+            found = len(storage.bytes(storage.name))
         except (KeyError, Refused) as error:
             reason = error if isinstance(error, Refused) else "it is not there"
-            raise Refused(f"{key}: its storage {self.storage.name!r:.40}: {reason}") from None
-        if found < self.storage.count * dtype.itemsize:
-            raise Refused(
-                f"{key}: its storage should have {self.storage.count * dtype.itemsize:,} bytes, but has {found:,}"
-            )
+            raise Refused(f"its storage {storage.name!r:.40}: {reason}") from None
+        if found < storage.count * dtype.itemsize:
+            raise Refused(f"its storage should have {storage.count * dtype.itemsize:,} bytes, but has {found:,}")
 
         def read() -> np.ndarray:
-            held = self.storage.bytes(self.storage.name)
-            strides = [stride * dtype.itemsize for stride in self.strides]
-            made: np.ndarray = np.ndarray(self.shape, dtype, held, self.offset * dtype.itemsize, strides)
+            held, steps = storage.bytes(storage.name), [stride * dtype.itemsize for stride in strides]
+            if not elements:
+                return np.empty(shape, dtype)
+            made: np.ndarray = np.ndarray(shape, dtype, held, offset * dtype.itemsize, steps)
             return made if dtype.newbyteorder("<") == dtype else made.astype(dtype.newbyteorder("<"))
 
-        return Tensor(key, self.storage.kind, self.shape, read)
+        return Tensor(key, storage.kind, shape, read)
+
+
+def _count(value: object) -> bool:
+    return type(value) is int and value >= 0
 
 
 class Storage:
@@ -135,6 +137,8 @@ def read(data: memoryview) -> Any:
         raise Refused(f"it is a damaged or cut off archive: {error}") from None
     found: dict[str, zipfile.ZipInfo] = {}
     for info in listed:
+        if ".." in info.filename.split("/") or info.filename.startswith("/"):
+            raise Refused(f"its member {info.filename!r:.80} would lie outside it")
         if info.filename in found:
             raise Refused(f"the member {info.filename!r:.80} is there twice")
         found[info.filename] = info
@@ -148,7 +152,7 @@ def read(data: memoryview) -> Any:
     def member(name: str) -> memoryview:
         return _stored(data, found[name])
 
-    order: Order = ">" if f"{folder}byteorder" in found and bytes(member(f"{folder}byteorder")) == b"big" else "<"
+    order: Order = ">" if f"{folder}byteorder" in found and bytes(member(f"{folder}byteorder")[:4]) == b"big" else "<"
     find = _finder(order, lambda name: member(f"{folder}data/{name}"))
     value, _ = pickles.read(member(described[0]), 0, KNOWN, find)
     return value
@@ -171,10 +175,10 @@ def _stored(data: memoryview, member: zipfile.ZipInfo) -> memoryview:
 
 
 class _Window(io.RawIOBase):
-    """A file over memory, of which nothing is copied but what is read."""
+    """A file over memory, of which nothing is copied but what is read: the list of its members."""
 
     def __init__(self, data: memoryview) -> None:
-        self.data, self.at = data, 0
+        self.data, self.at, self.left = data, 0, MAX_LISTING
 
     def readable(self) -> bool:
         return True
@@ -190,6 +194,9 @@ class _Window(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         part = self.data[self.at : self.at + len(buffer)]
+        self.left -= len(part)
+        if self.left < 0:
+            raise OSError(f"the list of its members takes more than {MAX_LISTING:,} bytes")
         buffer[: len(part)] = part
         self.at += len(part)
         return len(part)
@@ -217,7 +224,7 @@ def read_old(data: memoryview) -> Any:
     if not isinstance(names, list):
         raise Refused("the list of its storages is none")
     for name in names:
-        if name not in used or name in places:
+        if not isinstance(name, str) or name not in used or name in places:
             raise Refused(f"its storage {name!r:.40} is there twice, or belongs to no tensor")
         count, width = int.from_bytes(data[at : at + 8], "little"), used[name].dtype.itemsize
         at += 8
@@ -253,9 +260,9 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
             member.write(b"".join([*pickle, b"u."]))
         with _member(archive, f"{folder}byteorder", 6) as member:
             member.write(b"little")
-        for index, tensor in enumerate(tensors.values()):
+        for index, (tensor, pieces) in enumerate(zip(tensors.values(), prepared(tensors.values()), strict=True)):
             with _member(archive, f"{folder}data/{index}", tensor.nbytes) as member:
-                for piece in tensor.pieces():
+                for piece in pieces:
                     member.write(piece.data.cast("B"))
                     done += piece.nbytes
                     yield done

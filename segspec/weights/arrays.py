@@ -13,10 +13,12 @@ import numpy as np
 
 from segspec.weights import pickles
 from segspec.weights.pickles import Buildable, Named, Raw, Refused
-from segspec.weights.tensors import BFLOAT16, DTYPES, Tensor
+from segspec.weights.tensors import BFLOAT16, DTYPES, Pickled, Tensor, prepared, shape_of
 
 NAMES = {dtype: name for name, dtype in DTYPES.items() if name != "U16"} | {DTYPES[BFLOAT16]: BFLOAT16}
 """An array of 16-bit unsigned integers is one of bfloat16: frameworks that write arrays have no other use for it."""
+CODES = {dtype.str[1:]: dtype for dtype in NAMES}
+"""What a pickled dtype is called, without its byte order."""
 
 
 class Kind(Buildable):
@@ -35,62 +37,43 @@ class Kind(Buildable):
 
     def dtype(self) -> np.dtype[Any]:
         """NumPy's dtype, if a checkpoint can have it."""
-        if len(self.code) == 2 and self.code[0] in "fiub" and self.code[1] in "1248":
-            found = np.dtype(self.code).newbyteorder(self.order)
-            if found.newbyteorder("<") in NAMES:
-                return found
-        raise Refused(f"its elements are of the type {self.code!r:.20}")
+        if self.code not in CODES:
+            raise Refused(f"its elements are of the type {self.code!r:.20}")
+        return CODES[self.code].newbyteorder(self.order)
 
 
-class Array(Buildable):
-    """A stand-in for an array: what the pickle says of it, and its bytes."""
+class Array(Buildable, Pickled):
+    """A stand-in for an array: the state that the pickle gives it, which holds its bytes."""
 
-    def __init__(self) -> None:
-        self.shape: tuple[int, ...] = ()
-        self.kind: Kind | None = None
-        self.order: Any = "C"
-        self.raw: Raw | None = None
+    def __init__(self, state: Any = None) -> None:
+        self.state = state
 
     def build(self, state: Any) -> None:
-        if not isinstance(state, tuple) or len(state) != 5:
-            raise Refused("an array is not built as NumPy builds one")
-        _, shape, kind, fortran, raw = state
-        self._set(shape, kind, raw)
-        self.order = "F" if fortran else "C"
-
-    def _set(self, shape: Any, kind: Any, raw: Any) -> None:
-        if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
-            raise Refused("an array's shape is no tuple of sizes")
-        if not isinstance(kind, Kind) or not isinstance(raw, Raw | str):
-            raise Refused("an array is not built as NumPy builds one")
-        self.shape, self.kind, self.raw = shape, kind, raw if isinstance(raw, Raw) else Raw(raw)
+        self.state = state
 
     @classmethod
     def scalar(cls, kind: Any = None, raw: Any = None, *_: object) -> Array:
         """The stand-in for NumPy's maker of scalars."""
-        made = cls()
-        made._set((), kind, raw)
-        return made
+        return cls((1, (), kind, False, raw))
 
     def tensor(self, key: str) -> Tensor:
-        """The array under its key; raises :class:`Refused` if its shape is not that of its bytes."""
-        if self.kind is None or self.raw is None:
-            raise Refused(f"{key}: it is an array that was never filled")
-        try:
-            dtype, found = self.kind.dtype(), len(self.raw)
-        except Refused as error:
-            raise Refused(f"{key}: {error}") from None
-        raw, order = self.raw, self.order
-        wanted = math.prod(self.shape) * dtype.itemsize
+        match self.state:
+            case None:
+                raise Refused("it is an array that was never filled")
+            case (_, sizes, Kind() as kind, fortran, (Raw() | str()) as held):
+                shape, dtype = shape_of(sizes), kind.dtype()
+                raw = held if isinstance(held, Raw) else Raw(held)
+            case _:
+                raise Refused("it is an array that is not built as NumPy builds one")
+        wanted, found = math.prod(shape) * dtype.itemsize, len(raw)
         if found != wanted:
-            shown = "×".join(map(str, self.shape))
-            raise Refused(f"{key}: its shape {shown} takes {wanted:,} bytes, but it has {found:,}")
+            raise Refused(f"its shape {'×'.join(map(str, shape))} takes {wanted:,} bytes, but it has {found:,}")
 
         def read() -> np.ndarray:
-            made: np.ndarray = np.ndarray(self.shape, dtype, raw.decoded(), order=order)
+            made: np.ndarray = np.ndarray(shape, dtype, raw.decoded(), order="F" if fortran else "C")
             return made if dtype.newbyteorder("<") == dtype else made.astype(dtype.newbyteorder("<"))
 
-        return Tensor(key, NAMES[dtype.newbyteorder("<")], self.shape, read)
+        return Tensor(key, NAMES[dtype.newbyteorder("<")], shape, read)
 
 
 def ordered(*given: Any) -> dict[Any, Any]:
@@ -155,28 +138,29 @@ def joined(values: dict[str, Any], table: str) -> dict[str, Any]:
     if not isinstance(listed, dict):
         raise Refused(f"its {table} is no table")
     for key, entry in listed.items():
-        try:
-            shape, names = tuple(entry["OriginShape"]), list(entry["slices"])
-            slices = [found.pop(name).tensor(name) for name in names]
-        except (AttributeError, KeyError, TypeError):
-            raise Refused(f"{key}: its {table} does not say of which slices it consists") from None
-        found[key] = _Joined(shape, slices)
+        match entry:
+            case {"OriginShape": shape, "slices": [_, *_] as names}:
+                slices = [found.pop(name, None) if isinstance(name, str) else None for name in names]
+                if key not in found and all(isinstance(part, Array) for part in slices):
+                    found[key] = _Joined(shape, slices)
+                    continue
+        raise Refused(f"{key!r:.80}: its {table} does not say of which slices it consists")
     return found
 
 
-class _Joined:
+class _Joined(Pickled):
     """An array of which the file has slices."""
 
-    def __init__(self, shape: tuple[int, ...], slices: list[Tensor]) -> None:
+    def __init__(self, shape: object, slices: list[Any]) -> None:
         self.shape, self.slices = shape, slices
 
     def tensor(self, key: str) -> Tensor:
-        """As :meth:`Array.tensor`."""
-        found, wanted = sum(math.prod(part.shape) for part in self.slices), math.prod(self.shape)
-        kinds = {part.dtype for part in self.slices}
-        if found != wanted or len(kinds) != 1 or not all(type(size) is int for size in self.shape):
-            raise Refused(f"{key}: its shape takes {wanted:,} elements, but its slices have {found:,}")
-        slices, shape = self.slices, self.shape
+        shape = shape_of(self.shape)
+        slices = [part.tensor(key) for part in self.slices]
+        found, wanted = sum(math.prod(part.shape) for part in slices), math.prod(shape)
+        kinds = {part.dtype for part in slices}
+        if found != wanted or len(kinds) != 1:
+            raise Refused(f"its shape takes {wanted:,} elements of one type, but its slices have {found:,}")
         return Tensor(
             key, kinds.pop(), shape, lambda: np.concatenate([part.read().reshape(-1) for part in slices]).reshape(shape)
         )
@@ -196,7 +180,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
     made += pickles.literal((0,)) + b"C\x01b" + b"\x87R"
     file.write(pickles.opening() + b"}(")
     done = 0
-    for key, tensor in tensors.items():
+    for (key, tensor), pieces in zip(tensors.items(), prepared(tensors.values()), strict=True):
         shape = tensor.shape
         code = DTYPES[tensor.dtype].str
         order, code = code[0], code[1:]
@@ -204,7 +188,7 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], _: Mapping[str, str]) -
         kind += pickles.literal((3, order, None, None, None, -1, -1, 0)) + b"b"
         file.write(pickles.literal(key) + made + b"(" + pickles.literal(1) + pickles.literal(shape) + kind + b"\x89")
         file.write(pickles.raw(tensor.nbytes))
-        for piece in tensor.pieces():
+        for piece in pieces:
             file.write(piece.data.cast("B"))
             done += piece.nbytes
             yield done

@@ -16,11 +16,13 @@ from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.spec.load import Definition
 from segspec.weights import formats, initial, portable
-from segspec.weights.fit import MAX_LISTED, Fit, Fitted, grouped, placed
+from segspec.weights.fit import MAX_LISTED, Fit, Fitted, grouped, idle, placed
 from segspec.weights.published import Match, Published, nearest
 from segspec.weights.state import Entry, entries
 from segspec.weights.tensors import DTYPES, Checkpoint, Tensor
 
+MAX_KEYS = 20
+"""How many tensors a warning names."""
 HELD = 2**28
 """After how many bytes the memory of the source's tensors is given back."""
 
@@ -53,9 +55,19 @@ def fitted(
         names = backend.name if backend else ""
         match = nearest(definition, shapes, settings, preset, name=published, backend=names, allowed=allowed)
         if match and (published or match.exact or match.misplaced < fit.misplaced):
-            return _published(match, checkpoint)
+            return _used(_published(match, checkpoint), checkpoint, allowed)
     found = fit.fitted()
-    return replace(found, notes=(*checkpoint.notes, *_strangers(graph, checkpoint), *found.notes))
+    notes = (*checkpoint.notes, *_strangers(graph, checkpoint), *found.notes)
+    return _used(replace(found, notes=notes), checkpoint, allowed)
+
+
+def _used(found: Fitted, checkpoint: Checkpoint, allowed: Sequence[str]) -> Fitted:
+    """The same, if anything of the file is used, with a note of each pattern that allows nothing."""
+    if not found.keys:
+        message = f"none of its tensors is one of {found.graph.definition.name}'s"
+        raise fail("checkpoint", message, Place(str(checkpoint.path)), remedy="allow less")
+    names = [entry.name for entry in entries(found.graph)]
+    return replace(found, notes=(*found.notes, *idle(allowed, [*names, *checkpoint.tensors])))
 
 
 def _published(match: Match, checkpoint: Checkpoint) -> Fitted:
@@ -71,7 +83,7 @@ def _published(match: Match, checkpoint: Checkpoint) -> Fitted:
         tensor = checkpoint.tensors[source.key]
         tensor = tensor.transposed() if source.transposed else tensor
         tensors[name] = tensor.reversed() if source.reversed else tensor
-    kind = next(iter(tensors.values())).dtype
+    kind = next((tensor.dtype for tensor in tensors.values()), "F32")
     shapes = {entry.name: entry.shape for entry in entries(found.graph) if entry.name in found.zeros}
     tensors |= {
         name: Tensor(name, kind, shape, partial(np.zeros, shape, DTYPES[kind])) for name, shape in shapes.items()
@@ -87,7 +99,8 @@ def _said(found: Published, checkpoint: Checkpoint) -> Iterator[str]:
     yield f"{checkpoint.path} is read as {found.title}, for {network}"
     names = [entry.name for entry in entries(found.graph)]
     weights = [key for key, tensor in checkpoint.tensors.items() if tensor.floating]
-    if unused := [key for key in weights if key in found.ignored]:
+    ignored = set(found.ignored)
+    if unused := [key for key in weights if key in ignored]:
         yield f"not used: {grouped(unused, weights)}"
     if found.zeros:
         yield f"zero, as it is not in the published network: {grouped(found.zeros, names)}"
@@ -147,14 +160,21 @@ def recast(found: Fitted, kind: str) -> str:
     return f"{' and '.join(others)} become {wanted}, the type that {backend.title} loads"
 
 
-def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str]) -> list[str]:
-    """The keys of tensors with an element that is infinite or not a number."""
+def strange_numbers(checkpoint: Checkpoint, keys: Sequence[str], kind: str) -> str:
+    """The keys of tensors with an element that is infinite or not a number, or would be in a file of this format.
+
+    In words, empty where there are none.
+    """
+    backend = formats.backend_of(kind)
+    wanted = backend.checkpoints.dtype if backend else ""
     found = []
     for key in keys:
-        if not checkpoint.tensors[key].finite:
+        tensor = checkpoint.tensors[key]
+        if not (tensor.cast(wanted) if wanted not in ("", tensor.dtype) else tensor).finite:
             found.append(key)
         checkpoint.release()
-    return found
+    more = f" and {len(found) - MAX_KEYS:,} more" if len(found) > MAX_KEYS else ""
+    return f"not all numbers are finite in {', '.join(found[:MAX_KEYS])}{more}" if found else ""
 
 
 def fresh(graph: Graph, seed: int) -> Fitted:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from itertools import takewhile
 
 import numpy as np
 
@@ -24,6 +25,17 @@ MAX_LISTED = 6
 
 ALLOW = "--allow PATTERN leaves out what it matches, as --allow 'head.*'"
 """What to do about tensors that do not fit."""
+
+
+def remedy(allowed: Sequence[str], names: Sequence[str]) -> str:
+    """What to do about tensors that do not fit, where ``allowed`` did not help."""
+    return "; ".join([*idle(allowed, names), ALLOW])
+
+
+def idle(allowed: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Which patterns match nothing, in words."""
+    unmet = [pattern for pattern in allowed if not any(fnmatchcase(name, pattern) for name in names)]
+    return [f"--allow '{pattern:.80}' matches no tensor" for pattern in unmet]
 
 
 @dataclass(frozen=True)
@@ -118,11 +130,11 @@ class Fit:
                 listed = [held[first] for first, *_ in _blocks(held, names).values()]
                 message = f"it has {_count(held)} {title}: {grouped(held, names)}: {'; '.join(listed[:MAX_LISTED])}"
                 found.append((message + ("; …" if len(held) > len(listed[:MAX_LISTED]) else ""), ""))
-        problems = [Problem("checkpoint", message, place, "", remedy) for message, remedy in found]
+        problems = [Problem("checkpoint", message, place, "", advice) for message, advice in found]
         if problems:
             last = problems.pop()
-            remedy = f"{last.remedy}; {ALLOW}".removeprefix("; ")
-            problems.append(Problem(last.code, last.message, last.place, "", remedy))
+            advice = "; ".join(filter(None, [last.remedy, remedy(self.allowed, [*names, *self.checkpoint.tensors])]))
+            problems.append(replace(last, remedy=advice))
         return problems
 
     def fitted(self) -> Fitted:
@@ -186,17 +198,20 @@ def placed(fitted: Fitted, backend: Backend | None) -> dict[str, Tensor]:
 
 def grouped(names: Iterable[str], among: Sequence[str]) -> str:
     """Tensors by the blocks that hold them: 'enc1.* (14 of 14), logits.weight, logits.bias'."""
-    sizes = Counter(_block(name, _depth(among)) for name in among)
+    depth = _depth(among)
+    sizes = Counter(_block(name, depth) for name in among)
     parts = []
     for block, held in _blocks(names, among).items():
-        parts += [f"{block}.* ({len(held)} of {sizes[block]})"] if len(held) > 2 else held
+        several = [f"{block:.80}.* ({len(held)} of {sizes[block]})"]
+        parts += several if len(held) > 2 else [f"{name:.80}" for name in held]
     return ", ".join(parts[:MAX_LISTED]) + (f" and {len(parts) - MAX_LISTED} more" if len(parts) > MAX_LISTED else "")
 
 
 def _blocks(names: Iterable[str], among: Sequence[str]) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
+    depth = _depth(among)
     for name in names:
-        found.setdefault(_block(name, _depth(among)), []).append(name)
+        found.setdefault(_block(name, depth), []).append(name)
     return found
 
 
@@ -206,10 +221,11 @@ def _block(name: str, depth: int) -> str:
 
 def _depth(names: Sequence[str]) -> int:
     """How many parts of a name say its block: one, or more where all tensors stand in one block."""
-    depth = 1
-    while len({_block(name, depth) for name in names}) == 1 and any(name.count(".") > depth for name in names):
-        depth += 1
-    return depth
+    if not names:
+        return 1
+    first, last = (name.split(".") for name in (min(names), max(names)))
+    shared = len([*takewhile(lambda pair: pair[0] == pair[1], zip(first, last, strict=False))])
+    return max(1, min(shared + 1, max(name.count(".") for name in names)))
 
 
 def shown(shape: tuple[int, ...]) -> str:

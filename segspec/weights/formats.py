@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +13,7 @@ from segspec.errors import Place, fail
 from segspec.render.backend import Backend, backends
 from segspec.weights import archive, arrays, portable
 from segspec.weights.pickles import Refused
-from segspec.weights.tensors import Checkpoint, Tensor
+from segspec.weights.tensors import Checkpoint, Pickled, Tensor
 
 PORTABLE = "safetensors"
 """The name of the portable format on the command line; the others' are their backends'."""
@@ -22,6 +23,11 @@ WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "net", "ne
 PREFIXES = ("module.", "_orig_mod.")
 """What is put before every key by wrappers of a network: those for several devices, and the compiler's."""
 
+SHARED = 16
+"""How many times the file's own bytes its tensors may take together: some share them, as tied weights do."""
+MAX_SAID = 400
+"""How much a message repeats of what a file says."""
+
 Written = Callable[[BinaryIO, Mapping[str, Tensor], Mapping[str, str]], Iterator[int]]
 WRITERS: dict[str, Written] = {PORTABLE: portable.write, "archive": archive.write, "arrays": arrays.write}
 
@@ -29,9 +35,9 @@ WRITERS: dict[str, Written] = {PORTABLE: portable.write, "archive": archive.writ
 def read(path: Path) -> Checkpoint:
     """The checkpoint in a file. Raises :class:`~segspec.errors.SpecError` if it is none, or not a harmless one."""
     place = Place(str(path))
-    if path.exists() and not path.is_file():
-        raise fail("unreadable", "it is there, but is no file", place)  # reading a pipe would wait for its writer
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise fail("unreadable", "it is there, but is no file", place)  # reading a pipe would wait for its writer
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except ValueError:
@@ -41,7 +47,8 @@ def read(path: Path) -> Checkpoint:
     try:
         return _read(memoryview(mapped), path, _releasing(mapped))
     except Refused as error:
-        raise fail("unreadable", f"this is no checkpoint that can be read: {error}", place) from None
+        reason = str(error) if len(str(error)) <= MAX_SAID else f"{error!s:.{MAX_SAID}}…"
+        raise fail("unreadable", f"this is no checkpoint that can be read: {reason}", place) from None
 
 
 def _read(data: memoryview, path: Path, release: Callable[[], None]) -> Checkpoint:
@@ -58,7 +65,14 @@ def _read(data: memoryview, path: Path, release: Callable[[], None]) -> Checkpoi
     else:
         raise Refused("it starts as none of the formats does; known are safetensors, " + _known())
     values, notes = _weights(value, kind)
-    tensors = {key: held.tensor(key) for key, held in values.items()}
+    tensors = {}
+    for key, held in values.items():
+        try:
+            tensors[key] = held.tensor(key)
+        except Refused as error:
+            raise Refused(f"{key:.80}: {error}") from None
+    if (together := sum(tensor.nbytes for tensor in tensors.values())) > SHARED * len(data):
+        raise Refused(f"its tensors share their bytes, and would take {together:,} where it has {len(data):,}")
     return Checkpoint(path, kind, tensors, notes=notes, release=release)
 
 
@@ -71,7 +85,7 @@ def _releasing(mapped: mmap.mmap) -> Callable[[], None]:
     return lambda: None if advice is None else mapped.madvise(advice)
 
 
-def _weights(value: Any, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _weights(value: Any, kind: str) -> tuple[dict[str, Pickled], tuple[str, ...]]:
     """The tensors of what a pickle holds, and from where they are taken."""
     notes = []
     if not isinstance(value, dict):
@@ -90,14 +104,14 @@ def _weights(value: Any, kind: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     return found, tuple(notes)
 
 
-def _tensors(value: Any, kind: str) -> dict[str, Any]:
+def _tensors(value: Any, kind: str) -> dict[str, Pickled]:
     """What of a dict are tensors; the rest (a counter, a name) is none of ours."""
     if not isinstance(value, dict):
         return {}
     if kind == "arrays":
         table = next(held.checkpoints.slices for held in backends().values() if held.checkpoints.format == kind)
         value = arrays.joined(value, table)
-    return {key: held for key, held in value.items() if isinstance(key, str) and hasattr(held, "tensor")}
+    return {key: held for key, held in value.items() if isinstance(key, str) and isinstance(held, Pickled)}
 
 
 # --- writing ----------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import pickletools
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 LONG = 4_096
@@ -22,7 +23,7 @@ PART = 2**20
 _OPCODES = {opcode.code: opcode for opcode in pickletools.opcodes}
 
 MAX_STEPS = 2_000_000
-"""How many opcodes a pickle may have: hundreds of thousands of tensors."""
+"""How many opcodes a pickle may have, and values that it hands to a stand-in: tens of thousands of tensors."""
 
 COUNTED = {
     pickletools.TAKEN_FROM_ARGUMENT1: 1,
@@ -37,7 +38,7 @@ class Refused(ValueError):
     """The pickle holds something that no checkpoint needs, or is damaged; the message says what."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Raw:
     """Bytes that are decoded when they are asked for: ``held`` as it stands, or a text as Latin-1."""
 
@@ -45,6 +46,10 @@ class Raw:
     utf8: bool = False
 
     def __len__(self) -> int:
+        return self._length
+
+    @cached_property
+    def _length(self) -> int:
         return sum(map(len, self._parts())) if self.utf8 or isinstance(self.held, str) else len(self.held)
 
     def decoded(self) -> bytes | memoryview:
@@ -115,10 +120,12 @@ class _Machine:
         self.stack: list[Any] = []
         self.marks: list[int] = []
         self.memo: dict[int, Any] = {}
+        self.steps = 0
 
     def run(self, start: int) -> tuple[Any, int]:
         try:
             for name, argument, end in _tokens(self.data, start):
+                self.spend(1)
                 if name == "STOP":
                     return self.pop(), end
                 self.step(name, argument)
@@ -129,6 +136,12 @@ class _Machine:
         except (ValueError, TypeError, RecursionError) as error:
             raise Refused(f"it is no pickle, or a damaged one: {error}") from None
         raise AssertionError("the tokens end with STOP")
+
+    def spend(self, count: int) -> None:
+        """Count what the pickle takes; a list that it made once can be walked many times."""
+        self.steps += count
+        if self.steps > MAX_STEPS:
+            raise Refused(f"it takes more than {MAX_STEPS:,} steps, which no checkpoint does")
 
     def pop(self) -> Any:
         """The value on top; what lies below the last mark is out of reach."""
@@ -186,6 +199,7 @@ class _Machine:
                 arguments, function = self.pop(), self.pop()
                 if not callable(function) or not isinstance(arguments, tuple):
                     raise Refused("it calls something that is no function")
+                self.spend(len(arguments) + sum(len(held) for held in arguments if isinstance(held, list)))
                 self.stack.append(function(*arguments))
             case "BUILD":
                 state, target = self.pop(), self.stack[-1]
@@ -231,7 +245,7 @@ class _Machine:
 def _tokens(data: memoryview, start: int) -> Iterator[tuple[str, Any, int]]:
     """Each opcode's name, its argument (None if it has none), and where it ends."""
     at = start
-    for _ in range(MAX_STEPS):
+    while True:
         if at >= len(data):
             raise Refused("it is cut off: it ends before its pickle does")
         code = _OPCODES.get(chr(data[at]))
@@ -262,7 +276,6 @@ def _tokens(data: memoryview, start: int) -> Iterator[tuple[str, Any, int]]:
             yield code.name, argument, at
         else:
             raise Refused(f"it has the opcode {code.name}, which no checkpoint needs")
-    raise Refused(f"it takes more than {MAX_STEPS:,} steps, which no checkpoint does")
 
 
 def _unsigned(held: memoryview) -> int:

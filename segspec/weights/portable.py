@@ -18,12 +18,10 @@ from safetensors import SafetensorError, safe_open
 from segspec import __version__
 from segspec.graph.model import Graph
 from segspec.weights.pickles import Refused
-from segspec.weights.tensors import DTYPES, Tensor
+from segspec.weights.tensors import DTYPES, MAX_LISTING, Tensor, prepared, shape_of
 
 LENGTH = 8
 """How many bytes say how long the header is."""
-MAX_HEADER = 100_000_000
-"""How long the library lets a header be."""
 
 
 def metadata(graph: Graph) -> dict[str, str]:
@@ -42,6 +40,8 @@ def read(data: memoryview, path: Path) -> tuple[dict[str, Tensor], dict[str, str
     The library checks the header: that no tensor overlaps another, and that all together are the rest of the file.
     """
     length = int.from_bytes(data[:LENGTH], "little")
+    if length > MAX_LISTING:
+        raise Refused(f"its header claims {length:,} bytes; no checkpoint's takes more than {MAX_LISTING:,}")
     try:
         with safe_open(path, framework="np") as file:
             held = file.metadata() or {}
@@ -53,8 +53,11 @@ def read(data: memoryview, path: Path) -> tuple[dict[str, Tensor], dict[str, str
     for key, entry in header.items():
         kind, shape, (start, _) = (entry[name] for name in ("dtype", "shape", "data_offsets"))
         if kind not in DTYPES:
-            raise Refused(f"{key}: its elements are of the type {kind}")
-        tensors[key] = _tensor(key, kind, tuple(shape), data[LENGTH + length + start :])
+            raise Refused(f"{key:.80}: its elements are of the type {kind}")
+        try:
+            tensors[key] = _tensor(key, kind, shape_of(tuple(shape)), data[LENGTH + length + start :])
+        except Refused as error:
+            raise Refused(f"{key:.80}: {error}") from None
     return tensors, held
 
 
@@ -91,8 +94,8 @@ def write(file: BinaryIO, tensors: Mapping[str, Tensor], metadata: Mapping[str, 
     text += b" " * (-len(text) % LENGTH)
     file.write(len(text).to_bytes(LENGTH, "little") + text)
     done = 0
-    for _, tensor in placed:
-        for piece in tensor.pieces():
+    for pieces in prepared(tensor for _, tensor in placed):
+        for piece in pieces:
             file.write(piece.data.cast("B"))
             done += piece.nbytes
             yield done

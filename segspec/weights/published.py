@@ -19,7 +19,7 @@ from segspec.render import backend as backends
 from segspec.spec.checkpoints import DEFAULTS
 from segspec.spec.load import Definition
 from segspec.spec.models import Spec
-from segspec.weights.fit import ALLOW, MAX_LISTED, counters, grouped, places_of, shown
+from segspec.weights.fit import MAX_LISTED, counters, grouped, places_of, remedy, shown
 from segspec.weights.naming import Naming, Rule, below
 from segspec.weights.state import entries
 
@@ -67,8 +67,8 @@ def recognise(definition: Definition, file: Shapes, *arguments: Any, **options: 
         assert isinstance(definition.block, Spec)
         known = ", ".join(definition.block.checkpoints)
         message = f"the file is no checkpoint that '{definition.name}' knows"
-        remedy = f"it knows {known}" if known else "write the names that it has under checkpoints: in the spec"
-        raise fail("checkpoint", message, remedy=remedy)
+        advice = f"it knows {known}" if known else "write the names that it has under checkpoints: in the spec"
+        raise fail("checkpoint", message, remedy=advice)
     return match.result()
 
 
@@ -234,9 +234,10 @@ class Match:
             listed = [f"{key} is {shown(self.file[key])} and should be {shown(self._wanted(key))}" for key in keys]
             more = "; …" if len(listed) > MAX_LISTED else ""
             found.append(f"it has tensors of another shape{read}: {'; '.join(listed[:MAX_LISTED])}{more}")
-        remedy = f"{ALLOW}; --checkpoint NAME reads it as another" if len(self.known) > 1 else ALLOW
+        advice = remedy(self.allowed, [*self.shapes, *self.file])
+        advice += "; --checkpoint NAME reads it as another" if len(self.known) > 1 else ""
         problems = [Problem("checkpoint", message) for message in found[:-1]]
-        problems += [Problem("checkpoint", message, None, "", remedy) for message in found[-1:]]
+        problems += [Problem("checkpoint", message, None, "", advice) for message in found[-1:]]
         for rule, led in self.astray.values():
             (key, own), more = led[0], f" (and {len(led) - 1} more so)" if len(led) > 1 else ""
             message = f"'{key}' would be '{own}', which the network does not have{more}"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from segspec.weights.pickles import Refused
 
 BFLOAT16 = "BF16"
 DTYPES: dict[str, np.dtype[Any]] = {
@@ -29,10 +33,21 @@ DTYPES: dict[str, np.dtype[Any]] = {
 }
 """The types of elements under their names in safetensors, and how NumPy holds them."""
 
+MAX_AXES = 32
+"""How many axes a tensor may have: as many as every NumPy can give an array."""
+MAX_ELEMENTS = 2**48
+"""How many elements, axes of no size left out: an array of more would have no place in an address space."""
+
+MAX_LISTING = 2**24
+"""How many bytes of a file may list its tensors before the first of them: a hundred thousand tensors take less."""
+
 PIECE = 2**22
 """How many elements are in memory at a time where a tensor is converted."""
-TILE = 128
-"""The sides of the squares in which a matrix is transposed, so that both sides of the copy stay in the cache."""
+STRIP = 16
+"""How many columns of a matrix are transposed at a time: as many numbers as a line of the cache holds.
+
+In squares, lines of the source that are a power of two apart drive each other out of the cache.
+"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +87,10 @@ class Tensor:
         def read() -> np.ndarray:
             made = np.empty(self.shape, DTYPES[dtype])
             flat, done = made.reshape(-1), 0
-            for numbers in self.numbers():
-                flat[done : done + numbers.size] = numbers
-                done += numbers.size
+            with np.errstate(over="ignore"):  # what becomes infinite is found there
+                for numbers in self.numbers():
+                    flat[done : done + numbers.size] = numbers
+                    done += numbers.size
             return made
 
         return replace(self, dtype=dtype, read=read)
@@ -83,6 +99,8 @@ class Tensor:
         """Its elements in order, in flat contiguous pieces that follow from its shape alone; of bfloat16 the bits."""
         array = self.read()
         array = array if array.ndim else array.reshape(1)
+        if not array.size:
+            array = array.reshape(1, 0)  # however long its axes are
         rows = max(1, PIECE // max(1, math.prod(array.shape[1:])))
         for start in range(0, len(array), rows):
             part = array[start : start + rows]
@@ -99,13 +117,46 @@ class Tensor:
         return not self.floating or all(map(_finite, self.numbers()))
 
 
+def prepared(tensors: Iterable[Tensor]) -> Iterator[Iterator[np.ndarray]]:
+    """The pieces of each tensor in turn; while one is written, a second thread makes the next."""
+    numbered = ((index, piece) for index, tensor in enumerate(tensors) for piece in tensor.pieces())
+    for _, pieces in groupby(_ahead(numbered), key=itemgetter(0)):
+        yield (piece for _, piece in pieces)
+
+
+def _ahead(items: Iterator[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
+    with ThreadPoolExecutor(1) as worker:
+        following = worker.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = worker.submit(next, items, None)
+            yield item
+
+
+class Pickled:
+    """What a pickle says of a tensor, believed in nothing until :meth:`tensor` has looked at it."""
+
+    def tensor(self, key: str) -> Tensor:
+        """The tensor under its key; raises :class:`Refused` if it is not as the file says."""
+        raise NotImplementedError
+
+
+def shape_of(given: object) -> tuple[int, ...]:
+    """The shape that a file gives a tensor; raises :class:`Refused` where no array could have it."""
+    sizes = given if isinstance(given, tuple) and len(given) <= MAX_AXES else [None]
+    if not all(type(size) is int and size >= 0 for size in sizes):
+        raise Refused(f"its shape is no tuple of up to {MAX_AXES} sizes")
+    if math.prod(size or 1 for size in sizes) > MAX_ELEMENTS:
+        raise Refused(f"its shape is beyond what any array can have: {'×'.join(map(str, sizes))}")
+    return tuple(sizes)
+
+
 def _contiguous(array: np.ndarray) -> np.ndarray:
-    """A copy in order; of a matrix in squares, which takes half the time."""
+    """A copy in order; of a matrix in strips, which takes a fifth of the time."""
     if array.ndim != 2:
         return np.ascontiguousarray(array)
     made = np.empty(array.shape, array.dtype)
-    for row, column in product(*(range(0, size, TILE) for size in array.shape)):
-        made[row : row + TILE, column : column + TILE] = array[row : row + TILE, column : column + TILE]
+    for column in range(0, array.shape[1], STRIP):
+        made[:, column : column + STRIP] = array[:, column : column + STRIP]
     return made
 
 

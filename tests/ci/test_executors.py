@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ElementTree
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,7 +24,9 @@ from segspec.graph.elaborate import elaborate
 from segspec.parity import verify as module
 from segspec.parity.executors import executor
 from segspec.parity.job import job
-from segspec.parity.verify import Report, Settings, perform, verify
+from segspec.parity.junit import as_junit
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, perform, verify
 from segspec.render import render
 from segspec.render.backend import backends
 from segspec.spec.load import load
@@ -76,6 +80,8 @@ def test_reports_come_in_order_and_a_lost_task_is_a_failure_of_its_network(graph
     assert reports[0].failures == (("its task", "", "OSError: the worker is gone"),)
     assert reports[1].failures == (("its task", "", "RuntimeError: the pool is broken"),)
     assert reports[2] == reported(graphs[2])[0]
+    timestamps = [suite.get("timestamp") for suite in ElementTree.fromstring(as_junit(reports[:2]).encode())]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", text) for text in timestamps)
     assert [asked.asked.sizes for asked in held.jobs] == [((8, 8),)] * 3
 
 

@@ -267,6 +267,27 @@ def test_marker_and_fixture(pytester, run, spec, fake):
     ]
 
 
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ("'16x16'", "sizes='16x16' is no list of sizes"),
+        ("16", "sizes=16 is no list of sizes"),
+        ("[16]", "'16' is not HxW"),
+        ("[(16,)]", "'16' is not HxW"),
+        ("[(0, 5)]", "'0x5' is not HxW"),
+        ("[(1.5, 5)]", "'1.5x5' is not HxW"),
+        ("[None]", "'None' is not HxW"),
+    ],
+)
+def test_sizes_that_are_none(pytester, run, spec, fake, sizes, said):
+    spec(pytester.path, "small")
+    pytester.makepyfile(f"def test_it(segspec_verify): segspec_verify('small.yaml', sizes={sizes})")
+    result = run()
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines([f"{said}*"])
+    assert fake() == []
+
+
 def test_who_does_not_ask_for_it_does_not_pay(pytester):
     code = (
         "import pytest, sys; before = set(sys.modules); import segspec.pytest_plugin; print(set(sys.modules) - before)"

@@ -14,7 +14,8 @@ from segspec.errors import SpecError
 from segspec.graph.elaborate import elaborate
 from segspec.graph.model import Graph
 from segspec.parity.recording import Recording, Task, record
-from segspec.parity.verify import Report, Settings, plan_for, report
+from segspec.parity.settings import Settings
+from segspec.parity.verify import Report, plan_for, report
 from segspec.render import Backend, backends, render
 from segspec.spec import zoo
 from segspec.spec.load import load

@@ -162,15 +162,15 @@ def test_published_parameter_counts(network, name, widths, count):
         assert parameters(sides(widths)) == count
         assert parameters(network(name, "torch")()) == count
         several = parameters(sides(widths, 59, 1, sigmoid=False))
-        assert parameters(network("u2net_seg", "torch", **widths)()) == several
-        assert parameters(network("u2net_seg_ocr_head", "torch", **widths)()) == parameters(joined(widths, 59))
+        assert parameters(network("u2net_seg", "torch", width=1, **widths)()) == several
+        assert parameters(network("u2net_seg_ocr_head", "torch", width=1, **widths)()) == parameters(joined(widths, 59))
 
 
 @pytest.mark.parametrize("name", ["u2net", "u2netp"])
 @pytest.mark.parametrize("classes", [1, 2])
 def test_salience_is_the_hand_written_one(network, name, classes):
     theirs = build(lambda: sides(NARROW, classes))
-    ours = build(lambda: network(name, "torch", **NARROW)(num_classes=classes))
+    ours = build(lambda: network(name, "torch", width=1, **NARROW)(num_classes=classes))
     hold_together(theirs, ours, SIZES, SIZES[1:], outputs=list)
 
 
@@ -183,19 +183,19 @@ def test_full_salience_is_the_hand_written_one(network, name, widths):
 @pytest.mark.parametrize("kernel", [1, 3])
 def test_classes_are_the_hand_written_ones(network, kernel):
     theirs = build(lambda: sides(NARROW, 4, kernel, sigmoid=False))
-    ours = build(network("u2net_seg", "torch", **NARROW, num_classes=4, side_kernel=kernel))
+    ours = build(network("u2net_seg", "torch", width=1, **NARROW, num_classes=4, side_kernel=kernel))
     hold_together(theirs, ours, SIZES, SIZES[1:], outputs=list)
 
 
 def test_the_joined_head_is_the_hand_written_one(network):
     theirs = build(lambda: joined(NARROW, 4))
-    ours = build(network("u2net_seg_ocr_head", "torch", **NARROW, num_classes=4))
+    ours = build(network("u2net_seg_ocr_head", "torch", width=1, **NARROW, num_classes=4))
     hold_together(theirs, ours, SIZES, SIZES[1:], outputs=list)
 
 
 def test_every_map_is_a_loss_of_its_own(network):
     """In evaluation too seven maps come back, the fusion first, each between 0 and 1."""
-    net = build(network("u2netp", "torch", **NARROW)).eval()
+    net = build(network("u2netp", "torch", width=1, **NARROW)).eval()
     with torch.no_grad():
         maps = net(torch.randn(1, 3, 31, 64, dtype=torch.float64))
     assert [tuple(item.shape) for item in maps] == [(1, 1, 31, 64)] * 7

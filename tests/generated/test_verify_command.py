@@ -12,8 +12,8 @@ import pytest
 from segspec.cli import main
 from segspec.graph.elaborate import elaborate
 from segspec.parity import recording
+from segspec.parity.settings import BATCH
 from segspec.parity.sizes import default_sizes
-from segspec.parity.verify import BATCH
 from segspec.render.backend import backends, floors
 from segspec.spec.load import load
 

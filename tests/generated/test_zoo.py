@@ -12,8 +12,8 @@ import pytest
 
 from segspec.cli import main
 from segspec.graph.elaborate import elaborate
+from segspec.parity.settings import BATCH
 from segspec.parity.sizes import LIMIT, default_sizes, refused
-from segspec.parity.verify import BATCH
 from segspec.render.backend import backends, floors
 from segspec.spec.load import load
 from segspec.spec.zoo import networks
@@ -21,7 +21,7 @@ from segspec.spec.zoo import networks
 OBLONG = (64, 128)
 """Not square, and such that resizes without aligned corners have ratios that are exact in both frameworks."""
 
-SMALL = {"width": 16, "depth": 50, "channels": 32}
+SMALL = {"width": 16, "depth": 50, "channels": 32, "window": 3, "iterations": 2, "num_classes": 5}
 
 
 @pytest.mark.parametrize("name", networks())

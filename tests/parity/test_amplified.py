@@ -9,7 +9,8 @@ import pytest
 from segspec.graph.elaborate import elaborate
 from segspec.parity.compare import AMPLIFIED, LIMIT, _Pass
 from segspec.parity.recording import Plan, Task, record
-from segspec.parity.verify import BATCH, report
+from segspec.parity.settings import BATCH
+from segspec.parity.verify import report
 from segspec.render.backend import backends
 from segspec.spec.load import load
 

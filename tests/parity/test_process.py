@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -191,44 +192,56 @@ def test_whoever_is_killed_leaves_no_process_behind(tmp_path: Path) -> None:
     assert _ends(held)
 
 
-@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "SIGINT"])
-def test_whoever_is_ended_clears_everything_away(tmp_path: Path, end: str) -> None:
-    (tmp_path / "tiny.yaml").write_text(f"segspec: 1\nname: tiny\ninputs: {{x: {{channels: 4}}}}\n{SPEC}")
-    script, note, temporary = tmp_path / "python", tmp_path / "note", tmp_path / "temporary"
+@contextmanager
+def _verifying(folder: Path, **handlers: signal.Handlers) -> Iterator[tuple[subprocess.Popen[bytes], int, Path]]:
+    """A verification that never ends, its backend's process, and the folder of its files; signals are so handled."""
+    (folder / "tiny.yaml").write_text(f"segspec: 1\nname: tiny\ninputs: {{x: {{channels: 4}}}}\n{SPEC}")
+    script, note, temporary = folder / "python", folder / "note", folder / "temporary"
     temporary.mkdir()
     script.write_text(f"#!/bin/sh\necho $$ > {note}\nsleep 600\n")
     script.chmod(0o755)
+    pythons = [f"--python={name}={script}" for name in ("torch", "paddle")]
     caller = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "segspec",
-            "verify",
-            "tiny.yaml",
-            f"--python=torch={script}",
-            f"--python=paddle={script}",
-        ],
-        cwd=tmp_path,
+        [sys.executable, "-m", "segspec", "verify", "tiny.yaml", *pythons],
+        cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(temporary)},
         stderr=subprocess.PIPE,
+        # Whoever runs these tests in the background has some of them ignored.
+        preexec_fn=lambda: [signal.signal(getattr(signal, name), how) for name, how in handlers.items()],
     )
     try:
-        held = _begun(note)
+        yield caller, _begun(note), temporary
+    finally:
+        caller.kill()
+        caller.communicate()
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_whoever_is_ended_clears_everything_away(tmp_path: Path, end: str) -> None:
+    with _verifying(tmp_path, **{end: signal.SIG_DFL}) as (caller, held, temporary):
         assert list(temporary.iterdir())
         caller.send_signal(getattr(signal, end))
         _, said = caller.communicate(timeout=60)
-    finally:
-        caller.kill()
-    assert caller.returncode == 130
-    assert said == b""
-    assert _ends(held)
-    assert not list(temporary.iterdir())
+        assert caller.returncode == 130
+        assert said == b""
+        assert _ends(held)
+        assert not list(temporary.iterdir())
+
+
+def test_whoever_is_to_survive_the_terminal_does(tmp_path: Path) -> None:
+    """As ``nohup`` has it."""
+    with _verifying(tmp_path, SIGHUP=signal.SIG_IGN, SIGTERM=signal.SIG_DFL) as (caller, held, _):
+        caller.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            caller.wait(1)
+        assert _alive(held)
 
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
-def test_what_is_printed_is_no_event_and_fills_no_pipe(graph: Graph, tmp_path: Path, name: str) -> None:
+def test_what_is_printed_is_no_event_and_what_is_read_is_nothing(graph: Graph, tmp_path: Path, name: str) -> None:
     prints = (
         "import os, sys\n"
+        "assert sys.stdin.read() == ''\n"
         "for stream in (sys.stdout, sys.stderr):\n"
         '    stream.write(\'{"module": "m0"}\\n\' * 20_000)\n'
         "    stream.flush()\n"
@@ -344,15 +357,14 @@ def _needed(name: str) -> Iterator[metadata.Distribution]:
                 )
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An interpreter that has PyTorch and what that needs, and neither segspec nor PaddlePaddle."""
+def _alone(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An interpreter that has one framework and what that needs, and neither segspec nor the other."""
     folder = tmp_path_factory.mktemp("environment")
     command = [sys.executable, "-m", "venv", "--without-pip", str(folder / "venv")]
     subprocess.run(command, check=True, capture_output=True)
     packages = next((folder / "venv").glob("lib/python*/site-packages"))
-    for name in ("torch", "numpy"):
-        for held in _needed(name):
+    for wanted in ("torch" if name == "torch" else "paddlepaddle", "numpy"):
+        for held in _needed(wanted):
             for top in {file.parts[0] for file in held.files or () if ".." not in file.parts}:
                 source, target = Path(str(held.locate_file(top))), packages / top
                 if source.exists() and not target.exists() and top != "__pycache__":
@@ -362,17 +374,24 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.torch
 @pytest.mark.paddle
+@pytest.mark.parametrize(("own", "other"), [("torch", "paddle"), ("paddle", "torch")])
 def test_a_backend_runs_in_an_environment_of_its_own(
-    alone: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    own: str,
+    other: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
+    alone = _alone(own, tmp_path_factory)
     monkeypatch.delenv("PYTHONPATH", raising=False)
     monkeypatch.chdir(tmp_path)
-    for name, there in (("torch", True), ("numpy", True), ("paddle", False), ("segspec", False)):
+    for name, there in ((own, True), ("numpy", True), (other, False), ("segspec", False)):
         command = [str(alone), "-c", f"import importlib.util as u; print(u.find_spec({name!r}) is not None)"]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout.strip() == str(there), name
-    with pytest.raises(SpecError, match=r"segspec\[paddle\]"):
-        record([_task(network(SPEC), backend("paddle"))], tmp_path, python=str(alone))
-    arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python=torch={alone}"]
+    with pytest.raises(SpecError, match=rf"segspec\[{other}\]"):
+        record([_task(network(SPEC), backend(other))], tmp_path, python=str(alone))
+    arguments = ["verify", "unet", "--set=width=4", "--size=32x32", "--steps=1", f"--python={own}={alone}"]
     assert main(arguments) == 0
     assert "agree" in capsys.readouterr().out

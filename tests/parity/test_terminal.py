@@ -68,6 +68,32 @@ def test_progress_says_which_pass_runs(screen):
     assert "0:00:0" in shown
 
 
+@pytest.mark.parametrize("group", [1, 2, 3, 6])
+def test_the_bar_goes_from_left_to_right(monkeypatch, group):
+    """However many networks go to a process at a time."""
+    shown: list[tuple[float, float]] = []
+
+    def update(_: object, __: object, *, completed: float, total: float, **___: object) -> None:
+        shown.append((completed, total))
+
+    monkeypatch.setattr(terminal.Progress, "update", update)
+    with terminal.progress(2) as tell:
+        for start in range(0, 6, group):
+            for backend in ("One", "Other"):
+                for done in range(start, start + group):
+                    for share in (0, 0.5, 0.75):
+                        tell(Doing(backend, "unet", "a pass", done, 6, share))
+    assert {total for _, total in shown} == {12}
+    assert [done for done, _ in shown] == sorted(done for done, _ in shown)
+    assert shown[0][0] == 0
+    assert shown[-1][0] == 12 - 2 * 0.25
+    shown.clear()
+    with terminal.progress(2) as tell:
+        for done in (1, 2, 3):
+            tell(Doing("", "unet", "", done, 3))
+    assert shown == [(1, 3), (2, 3), (3, 3)]
+
+
 def test_progress_is_wiped_away(screen):
     assert screen(work).endswith("\x1b[2K")
 

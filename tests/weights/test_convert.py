@@ -126,6 +126,35 @@ def test_what_is_allowed_is_left_out(
     assert not any(key.startswith(("head", "aux")) for key in formats.read(Path(target)).tensors)
 
 
+def test_what_is_allowed_in_vain_is_said(
+    spec: Path, save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = str(tmp_path / "b.pdparams")
+    command = [
+        "weights",
+        "convert",
+        str(spec),
+        str(save("archive", **{"head.bias": None})),
+        target,
+        "--allow",
+        "haed.*",
+    ]
+    assert main(command) == 2
+    assert "help: --allow 'haed.*' matches no tensor; --allow PATTERN leaves out" in capsys.readouterr().err
+    assert main([*command, "--allow", "head.*"]) == 0
+    assert "note: --allow 'haed.*' matches no tensor" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options", [[], ["--checkpoint", "torchvision"]])
+def test_not_everything_can_be_allowed(
+    options: list[str], save: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["weights", "convert", "vgg16_bn", str(save("archive")), str(tmp_path / "b.pth"), "--allow", "*"]
+    assert main([*command, *options]) == 2
+    assert "error[" in capsys.readouterr().err
+    assert not (tmp_path / "b.pth").exists()
+
+
 def test_from_says_whose_names_a_file_has(spec: Path, save: Callable[..., Path], tmp_path: Path) -> None:
     """A safetensors file may have a framework's own names and layouts; that is never guessed."""
     held = formats.read(save("arrays"))
@@ -165,6 +194,12 @@ def test_no_file(spec: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     os.mkfifo(tmp_path / "pipe")
     assert main(["weights", "inspect", str(tmp_path / "pipe")]) == 2
     assert main(["weights", "convert", "unett", "absent.pth", "b.pth"]) == 2
+    long = "a" * 300
+    capsys.readouterr()
+    assert main(["weights", "inspect", f"{long}.pth"]) == 2
+    assert f"{long}.pth: error[unreadable]: cannot read: " in capsys.readouterr().err
+    assert main(["weights", "init", str(tmp_path / "small.yaml"), "-o", f"{long}.pth"]) == 2
+    assert f"{long}.pth: error[output]: cannot write: " in capsys.readouterr().err
 
 
 def test_a_start_is_the_same_in_every_format(spec: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_what_is_written_is_read_again(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece", [1, 7, 50, 2**22])
 def test_tensors_are_written_in_pieces(kind: str, piece: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensors, "PIECE", piece)
-    monkeypatch.setattr(tensors, "TILE", 3)
+    monkeypatch.setattr(tensors, "STRIP", 3)
     array = np.arange(7 * 11, dtype=np.float32).reshape(7, 11)
     image = np.arange(2 * 3 * 5, dtype=np.float16).reshape(2, 3, 5)
     given = {

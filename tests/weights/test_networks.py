@@ -75,6 +75,15 @@ def test_what_is_allowed_starts_afresh(spec: Path, save: Callable[..., Path], st
 
 
 @pytest.mark.torch
+def test_what_is_not_finite_is_loaded_with_a_warning(spec: Path, save: Callable[..., Path]) -> None:
+    source = save("arrays", **{"head.bias": np.array([0, 1, np.inf, 2], np.float32)})
+    with pytest.warns(UserWarning, match=r"source\.pdparams: not all numbers are finite in head\.bias") as caught:
+        network = segspec.load(str(spec), "torch", source)
+    assert caught[0].filename == __file__
+    assert not network.head.bias.isfinite().all()
+
+
+@pytest.mark.torch
 def test_what_cannot_be_loaded(spec: Path, save: Callable[..., Path]) -> None:
     with pytest.raises(SpecError, match="there is no backend 'jax'"):
         segspec.load(str(spec), "jax")

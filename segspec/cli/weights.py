@@ -12,7 +12,18 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segspec import cli
+from segspec.cli.options import (
+    DIFFERENT,
+    FINE,
+    add_bindings,
+    add_json,
+    add_names,
+    add_python,
+    definitions_of,
+    graphs_of,
+    interpreters,
+    settings_of,
+)
 from segspec.errors import fail
 
 if TYPE_CHECKING:
@@ -22,8 +33,6 @@ if TYPE_CHECKING:
 
 TEXT = "Carry weights between frameworks, and see what is in their files."
 
-MAX_KEYS = 20
-"""How many tensors a warning names."""
 SHOWN_FROM = 2**26
 """From how many bytes on a terminal is shown how much is written."""
 
@@ -40,7 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         return made
 
     convert = command("convert", _convert, "convert a network's weights to another framework's file")
-    cli._names(convert, many=False)
+    add_names(convert, many=False)
     convert.add_argument("source", type=Path, metavar="SOURCE", help="the file to read; its format is recognised")
     convert.add_argument("target", type=Path, metavar="TARGET", help="the file to write; its suffix says the format")
     convert.add_argument(
@@ -58,12 +67,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     convert.add_argument(
         "--verify", action="store_true", help="then run both files on the same images; exit 1 if they differ"
     )
-    cli._python(convert)
-    cli._bindings(convert)
+    add_python(convert)
+    add_bindings(convert)
 
     inspect = command("inspect", _inspect, "list the tensors of a file, with their shapes, types and statistics")
     inspect.add_argument("file", type=Path, metavar="FILE")
-    cli._json(inspect)
+    add_json(inspect)
 
     diff = command("diff", _diff, "compare two files, tensor by tensor; exit 1 if they differ")
     diff.add_argument("first", type=Path, metavar="A")
@@ -76,17 +85,17 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="compare by this network's nodes, whosever names A and B have",
     )
     _allow(diff)
-    cli._bindings(diff)
-    cli._json(diff)
+    add_bindings(diff)
+    add_json(diff)
 
     init = command("init", _init, "draw a network's start, the same in every framework")
-    cli._names(init, many=False)
+    add_names(init, many=False)
     init.add_argument("--seed", type=_seed, default=0, metavar="N", help="a whole number (default: 0)")
     init.add_argument(
         "-o", "--output", type=Path, required=True, metavar="FILE", help="the file to write; its suffix says the format"
     )
     init.add_argument("--to", default="", metavar="F", dest="kind", help="the format of FILE")
-    cli._bindings(init)
+    add_bindings(init)
 
 
 def _seed(text: str) -> int:
@@ -110,9 +119,9 @@ def _fitted(options: argparse.Namespace, checkpoint: Checkpoint, named_by: str =
     from segspec.weights import formats
     from segspec.weights.convert import fitted
 
-    ((definition, (preset, *_)),) = cli._definitions(options)
+    ((definition, (preset, *_)),) = definitions_of(options)
     kind = formats.format_of(named_by) if named_by else ""
-    settings, allowed = cli._settings(options), options.allowed
+    settings, allowed = settings_of(options), options.allowed
     found = fitted(definition, settings, preset, checkpoint, named_by=kind, published=published, allowed=allowed)
     _note(found.notes)
     return found
@@ -131,22 +140,21 @@ def _convert(options: argparse.Namespace) -> int:
     kind = formats.format_of(options.kind, options.target)
     checkpoint = formats.read(options.source)
     found = _fitted(options, checkpoint, options.named_by, options.published)
-    if strange := strange_numbers(checkpoint, found.keys):
-        more = f" and {len(strange) - MAX_KEYS:,} more" if len(strange) > MAX_KEYS else ""
-        _note([f"not all numbers are finite in {', '.join(strange[:MAX_KEYS])}{more}"], "warning")
+    if strange := strange_numbers(checkpoint, found.keys, kind):
+        _note([strange], "warning")
     if note := recast(found, kind):
         _note([note])
     chosen = None
     if options.verify:
         from segspec.parity import files
 
-        python = cli.interpreters(options.python)
+        python = interpreters(options.python)
         own = formats.format_of(options.named_by) if options.named_by else checkpoint.format
         chosen = files.sides(found.graph, [own, kind], python)
     with _progress(options.target.name, found) as advance:
         write(found, options.target, kind, advance, checkpoint.release)
     print(options.target)
-    return _verified(options, found, kind, chosen) if chosen else cli.FINE
+    return _verified(options, found, kind, chosen) if chosen else FINE
 
 
 def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tuple[Backend, Backend]) -> int:
@@ -158,9 +166,9 @@ def _verified(options: argparse.Namespace, found: Fitted, kind: str, chosen: tup
     written = Fit(found.graph, formats.read(options.target), formats.backend_of(kind), found.left).fitted()
     sides = [files.Side(held, backend) for held, backend in zip((found, written), chosen, strict=True)]
     with terminal.progress(len(sides)) as tell:
-        result = files.verify(sides[0], sides[1], python=cli.interpreters(options.python), tell=tell)
+        result = files.verify(sides[0], sides[1], python=interpreters(options.python), tell=tell)
     terminal.show([result])
-    return cli.FINE if result.ok else cli.DIFFERENT
+    return FINE if result.ok else DIFFERENT
 
 
 @contextmanager
@@ -198,7 +206,7 @@ def _inspect(options: argparse.Namespace) -> int:
             "tensors": [vars(item) for item in found],
         }
         print(json.dumps(held, indent=2))
-        return cli.FINE
+        return FINE
     _note(checkpoint.notes)
     rows = [
         [
@@ -218,7 +226,7 @@ def _inspect(options: argparse.Namespace) -> int:
     print(f"{formats.title(checkpoint.format)}: {len(found):,} tensors, {elements:,} elements")
     for key, value in checkpoint.metadata.items():
         print(_printable(f"{key}: {value}"))
-    return cli.FINE
+    return FINE
 
 
 def _diff(options: argparse.Namespace) -> int:
@@ -251,7 +259,7 @@ def _diff(options: argparse.Namespace) -> int:
             for item in found
         ]
         print(table(["tensor", "", "absolute", "relative"], rows, right="  rr"))
-    return cli.DIFFERENT if found else cli.FINE
+    return DIFFERENT if found else FINE
 
 
 def _init(options: argparse.Namespace) -> int:
@@ -260,12 +268,12 @@ def _init(options: argparse.Namespace) -> int:
 
     gc.enable()
     kind = formats.format_of(options.kind, options.output)
-    (graph,) = cli._graphs(options)
+    (graph,) = graphs_of(options)
     found = fresh(graph, options.seed)
     with _progress(options.output.name, found) as advance:
         write(found, options.output, kind, advance)
     print(options.output)
-    return cli.FINE
+    return FINE
 
 
 def _plain(held: dict[str, Any]) -> dict[str, Any]:

@@ -7,14 +7,14 @@ import gc
 from dataclasses import replace
 from pathlib import Path
 
-from segspec import cli
+from segspec.cli.options import DIFFERENT, FINE, add_bindings, add_json, add_names, add_runs, graphs_of, verification_of
 from segspec.errors import SpecError, fail
 
 
 def add_record(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``segspec record``."""
-    cli._names(parser, many=False)
-    cli._bindings(parser)
+    add_names(parser, many=False)
+    add_bindings(parser)
     parser.add_argument("--backend", required=True, metavar="B", help="the backend that is run")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the recording, .safetensors")
     parser.add_argument(
@@ -26,14 +26,14 @@ def add_record(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--exact-running-stats", action="store_true", help="run layers that update running statistics by PyTorch's rule"
     )
-    cli._runs(parser)
+    add_runs(parser)
 
 
 def add_compare(parser: argparse.ArgumentParser) -> None:
     """Declare the options of ``segspec compare``."""
     parser.add_argument("first", type=Path, metavar="A", help="a recording of one backend")
     parser.add_argument("second", type=Path, metavar="B", help="one of another, best made with --on A")
-    cli._json(parser)
+    add_json(parser)
 
 
 def record(options: argparse.Namespace) -> int:
@@ -44,7 +44,8 @@ def record(options: argparse.Namespace) -> int:
     from segspec.parity import storage, terminal
     from segspec.parity.process import TIMEOUT, require
     from segspec.parity.recording import Task, record
-    from segspec.parity.verify import Settings, plan_for
+    from segspec.parity.settings import Settings
+    from segspec.parity.verify import plan_for
     from segspec.render.backend import backend, backends
     from segspec.render.check import refusals
 
@@ -52,10 +53,10 @@ def record(options: argparse.Namespace) -> int:
     held = backend(options.backend)
     if options.exact_running_stats:
         held = held.with_exact_running_stats()
-    (graph,) = cli._graphs(options)
+    (graph,) = graphs_of(options)
     if found := refusals(graph, [held]):
         raise SpecError(found)
-    settings = cli._settings_of(options)
+    settings = verification_of(options)
     files.require_writable([options.output])
     given = storage.load(options.on) if options.on else None
     if given and replace(settings, python={}, timeout=TIMEOUT) != Settings():
@@ -78,7 +79,7 @@ def record(options: argparse.Namespace) -> int:
     failures = made.failures()
     for asked, why in failures.items():
         print(f"{graph.name}: {held.title} failed in {asked or 'all passes'}\n{why}")
-    return cli.DIFFERENT if failures else cli.FINE
+    return DIFFERENT if failures else FINE
 
 
 def compare(options: argparse.Namespace) -> int:
@@ -96,4 +97,4 @@ def compare(options: argparse.Namespace) -> int:
         print(report.as_json(found))
     else:
         terminal.show(found)
-    return cli.FINE if all(item.ok for item in found) else cli.DIFFERENT
+    return FINE if all(item.ok for item in found) else DIFFERENT
