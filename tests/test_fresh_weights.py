@@ -41,7 +41,7 @@ def _drawn(graph: Graph, seed: int) -> dict[str, np.ndarray]:
 def test_the_whole_state_is_drawn_in_order() -> None:
     graph = elaborate(load("ginet"))
     drawn = list(draw(graph, 0))
-    assert [entry for entry, _ in drawn] == entries(graph)
+    assert tuple(entry for entry, _ in drawn) == entries(graph)
     assert all(values.shape == entry.shape and values.dtype == np.float32 for entry, values in drawn)
     assert all(np.isfinite(values).all() for _, values in drawn)
 

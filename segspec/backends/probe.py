@@ -24,8 +24,9 @@ def instrument(source: str, marks: dict[str, str], filename: str) -> CodeType:
     """
     tree = ast.parse(source, filename)
     for name, forward in forwards(tree).items():
-        if name in marks:
-            lay(_function(marks[name]), forward)
+        if name not in marks:  # a layer that another framework has built in: no block, of which nodes are recorded
+            continue
+        lay(_function(marks[name]), forward)
         inputs = [item.arg for item in forward.args.args]
         entering = ast.Assign(
             [_tuple([PLACE, *inputs[1:]], ast.Store())],

@@ -23,8 +23,12 @@ NOISE = 16
 """How many times the quieter backend's float32 noise two backends may be apart."""
 LEAST_NOISE = 2**-21
 """What counts as noise where there is hardly any: a few roundings of float32."""
-VANISHED = 1e-6
-"""A gradient this much smaller than the largest of its node is what cancellation left: its scale is that one's."""
+VANISHED = LIMIT_OF_ONE / GRADIENT_LIMIT
+"""A gradient this much smaller than the largest of its node is what cancellation left: it is held to that one's rounding.
+
+So a bias before a normalisation, whose gradient is zero but for the rounding of a sum over all pixels, may differ by
+what one op may, of the gradient of the weights beside it.
+"""
 
 AMPLIFIED = "as far as it moves where every node is disturbed by its floor"
 

@@ -265,7 +265,7 @@ def command(first: Recording, second: Recording) -> str:
         words += ["--backend", held.about["backend"]]
     for height, width in plan.sizes:
         words += ["--size", f"{height}x{width}"]
-    words += [] if plan.varied else ["--batch", str(plan.batch)]
+    words += [] if plan.varied and plan.batch == BATCH else ["--batch", str(plan.batch)]
     words += ["--steps", str(plan.steps)] if plan.steps != STEPS else []
     words += [] if plan.starts else ["--no-starts"]
     words += ["--exact-running-stats"] if first.about["exact_running_stats"] else []

@@ -34,7 +34,7 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Graph]:
 def _recorded(
     name: str, graphs: Mapping[str, Graph], folder: Path, given: Mapping[str, Recording] | None = None
 ) -> dict[str, Recording]:
-    plans = [Plan((case.size,), case.batch, 0, case.size, ("float64",)) for case in CASES]
+    plans = [Plan((case.size,), case.batch, 0, case.size, dtypes=("float64",)) for case in CASES]
     tasks = [Task(graphs[case.id], backend(name), plan) for case, plan in zip(CASES, plans, strict=True)]
     found = record(tasks, folder, [given[case.id] for case in CASES] if given else ())
     return {case.id: recording for case, recording in zip(CASES, found, strict=True)}
