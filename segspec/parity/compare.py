@@ -24,7 +24,7 @@ NOISE = 16
 LEAST_NOISE = 2**-21
 """What counts as noise where there is hardly any: a few roundings of float32."""
 VANISHED = LIMIT_OF_ONE / GRADIENT_LIMIT
-"""A gradient this much smaller than the largest of its node is what cancellation left: it is held to that one's rounding.
+"""A gradient this much smaller than the largest of its node is what cancellation left: held to that one's rounding.
 
 So a bias before a normalisation, whose gradient is zero but for the rounding of a sum over all pixels, may differ by
 what one op may, of the gradient of the weights beside it.
