@@ -255,7 +255,7 @@ def test_code_that_no_mark_fits_runs_as_it_is(body: str) -> None:
 
 
 def test_a_class_of_ones_own_has_no_marks_and_is_nobodys_block() -> None:
-    """So is a layer that one framework has built in and the other module brings along: no arguments of it are recorded."""
+    """So is a layer that one framework has built in and the other module brings along: it has no arguments here."""
     source = SOURCE + "\n\nclass Mine:\n    def forward(self, x):\n        return relu(x)\n"
     run = Run(source)
     assert run.names["Mine"]().forward(3) == 3
