@@ -46,11 +46,9 @@ class Prelu(Activation):
 
     def shape(self, inputs: tuple[Shape, ...], require: Require) -> Shape:
         if self.num_parameters != 1:
-            axes = len(inputs[0])
-            require.at_least(axes, 2, f"expected channels to have a slope each, found {axes} axes")
             require.equal(
                 self.num_parameters,
-                inputs[0][1],
+                inputs[0][1] if len(inputs[0]) > 1 else 1,
                 "num_parameters must be 1 or the input's channels",
             )
         return inputs[0]

@@ -141,6 +141,10 @@ class Scope:
         """What a reference means at the first size."""
         return self.body.read(reference, self.body.names, count=False)
 
+    def everywhere(self, reference: str) -> tuple[Value, ...]:
+        """What a reference means at each size."""
+        return tuple(body.read(reference, body.names, count=False) for body in self.bodies)
+
     def name(self, name: str, value: Any) -> None:
         """Let expressions use a name."""
         for body in self.bodies:
@@ -634,8 +638,12 @@ class Drawing:
         indices = next(output for output, value in made.outputs.items() if value.whole)
         kinds = {item.name: kind_of(declared, item.name) for item in dataclasses.fields(declared)}  # type: ignore[arg-type]
         written = {key: value for key, value in made.written.items() if key in kinds}
-        values = [item for item in reversed(scope.references) if scope.value(item) == Value(made.value.shape)]
-        likes = [item for item in scope.references if scope.value(item) == made.read[0]]
+        pooled = tuple(body.nodes[maker].value for body in scope.bodies)
+        before = tuple(body.nodes[maker].read[0] for body in scope.bodies)
+        values = [item for item in reversed(scope.references) if scope.everywhere(item) == pooled]
+        likes = [item for item in scope.references if scope.everywhere(item) == before]
+        if not likes:
+            return {}
         written |= {key: self.one(likes) for key, kind in kinds.items() if kind.reference}
         return {"op": name, **written, "from": [self.one(values), f"{maker}.{indices}"]}
 

@@ -62,7 +62,7 @@ class Discarded(Exception):
     """The spec cannot be compared, for a reason that is documented."""
 
 
-BROADCAST = re.compile(r"the inputs differ in (?!channels)")
+BROADCAST = re.compile(r"the inputs differ in (?!channels)|the inputs differ in channels: .*\b[NHW]")
 """What a size is refused for where two axes differ; by what is refused, one of them may be 1 by chance."""
 
 

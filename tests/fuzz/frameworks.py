@@ -195,6 +195,19 @@ CANCELLING = (torch.ops.aten.gelu, torch.ops.aten.gelu_backward, torch.ops.aten.
 """Functions that lose digits inside: 1 + tanh(x) far below zero; x + (1 − x) in PaddlePaddle's gradient of SiLU."""
 
 
+_leaky_relu = paddle.nn.functional.leaky_relu
+
+
+def _below(x: Any, negative_slope: float = 0.01, **options: Any) -> Any:
+    """PaddlePaddle's leaky ReLU, but with PyTorch's choice of a derivative at 0: that from below, and not 1."""
+    if bool((x == 0).any()):
+        return paddle.where(x > 0, x, negative_slope * x)
+    return _leaky_relu(x, negative_slope, **options)
+
+
+paddle.nn.functional.leaky_relu = _below
+
+
 _normalize = paddle.nn.functional.normalize
 
 
