@@ -179,9 +179,9 @@ def _laid_out(module: Any, inputs: Any, output: torch.Tensor) -> None:
 _softmax = paddle.nn.functional.softmax
 
 
-def _unclipped(x: Any, axis: int = -1, **options: Any) -> Any:
+def _unclipped(x: Any, axis: int = -1, dtype: Any = None, name: Any = None) -> Any:
     """PaddlePaddle's softmax, but where it returns exp(-64) for less: no code that calls it can mend that."""
-    returned = _softmax(x, axis, **options)
+    returned = _softmax(x, axis)
     if float(returned.min()) >= 1e-27:
         return returned
     powers = paddle.exp(x - x.max(axis, keepdim=True).detach())
@@ -198,11 +198,11 @@ CANCELLING = (torch.ops.aten.gelu, torch.ops.aten.gelu_backward, torch.ops.aten.
 _leaky_relu = paddle.nn.functional.leaky_relu
 
 
-def _below(x: Any, negative_slope: float = 0.01, **options: Any) -> Any:
+def _below(x: Any, negative_slope: float = 0.01, name: Any = None) -> Any:
     """PaddlePaddle's leaky ReLU, but with PyTorch's choice of a derivative at 0: that from below, and not 1."""
     if bool((x == 0).any()):
         return paddle.where(x > 0, x, negative_slope * x)
-    return _leaky_relu(x, negative_slope, **options)
+    return _leaky_relu(x, negative_slope)
 
 
 paddle.nn.functional.leaky_relu = _below
