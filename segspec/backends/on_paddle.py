@@ -110,7 +110,6 @@ class Paddle:
         return paddle.set_grad_enabled(wanted)
 
     def optimizer(self, name: str, network: Any, settings: dict[str, float]) -> Any:
-        network.clear_gradients()
         held = dict(settings)
         named = {"learning_rate": held.pop("lr"), "parameters": network.parameters(), **held}
         return {"sgd": paddle.optimizer.Momentum, "adam": paddle.optimizer.Adam}[name](**named)

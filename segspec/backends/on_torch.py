@@ -102,7 +102,6 @@ class Torch:
         return torch.set_grad_enabled(wanted)
 
     def optimizer(self, name: str, network: Any, settings: dict[str, float]) -> Any:
-        network.zero_grad()
         made = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam}[name]
         return made(network.parameters(), **settings)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import signal
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any, Protocol, TextIO
 
 import numpy as np
-from arrays import Reading, Writing
+from arrays import Reading, Writing, norm
 from probe import ENTERED, NODE, instrument
 
 MISSING = 3
@@ -431,7 +432,7 @@ class Session:
         a backend's declared relation between its update and the canonical one describes every step.
         """
         framework, self.trained = self.framework, True
-        optimizer = framework.optimizer(asked["optimizer"], self.network, asked["settings"])
+        parameters, optimizer = framework.parameters(self.network), None
         for step, inputs in enumerate(asked["batches"]):
             _, outputs = self._call({**asked, "inputs": inputs}, train=True, gradient=True)
             losses = [
@@ -442,6 +443,9 @@ class Session:
             ]
             loss = sum(losses[1:], losses[0])
             loss.backward()
+            optimizer = optimizer or framework.optimizer(
+                asked["optimizer"], self.network, self._tempered(asked, parameters)
+            )
             framework.step(optimizer)
             write(f"step {step} loss", framework.array(loss))
             self._record(f"step {step} parameter", write, "trainable")
@@ -449,6 +453,24 @@ class Session:
             for entry in self.state:
                 if entry["statistic"]:
                     self._reset(entry)
+
+    def _tempered(self, asked: dict[str, Any], parameters: dict[str, Any]) -> dict[str, float]:
+        """An optimiser's settings for the gradients that there are: as if of a loss scaled by a power of two.
+
+        The gradients of deep networks with any weights may be millions of times these. Steps of such a length lead
+        anywhere, and what leads there amplifies every rounding; so the first changes no tensor by more than its rate.
+        """
+        settings: dict[str, float] = asked["settings"]
+        if "weight_decay" not in settings:  # the step is as long however large the gradients
+            return settings
+        ratios = [0.0]
+        for tensor in parameters.values():
+            gradient, length = self.framework.gradient(tensor), norm(self.framework.array(tensor).ravel())
+            if gradient is not None and length:
+                ratios.append(norm(gradient.ravel()) / length)
+        _, exponent = math.frexp(max(ratios))
+        scale = 2.0 ** -max(exponent, 0)
+        return {**settings, "lr": settings["lr"] * scale, "weight_decay": settings["weight_decay"] / scale}
 
     # --- what they share -----------------------------------------------------------------------------
 

@@ -24,10 +24,10 @@ NOISE = 16
 LEAST_NOISE = 2**-21
 """What counts as noise where there is hardly any: a few roundings of float32."""
 VANISHED = LIMIT_OF_ONE / GRADIENT_LIMIT
-"""A gradient this much smaller than the largest of its node is what cancellation left: held to that one's rounding.
+"""A gradient this much smaller than the largest of its layer is what cancellation left: held to that one's rounding.
 
 So a bias before a normalisation, whose gradient is zero but for the rounding of a sum over all pixels, may differ by
-what one op may, of the gradient of the weights beside it.
+what one op may, of the gradient of what is summed, or of the weights beside it.
 """
 
 AMPLIFIED = "as far as it moves where every node is disturbed by its floor"
@@ -407,8 +407,11 @@ class _Pass:
         return self._made(check, subject, what, shape, error, max(GRADIENT_LIMIT, floor), note)
 
     def _scales(self) -> dict[str, float]:
-        """The largest norm of the gradients of each node's parameters."""
+        """The largest norm, for each layer, of the gradients of its parameters and of what it returned."""
         found: dict[str, float] = {}
+        for part in self.scenes[0].parts:
+            path = part.inner.partition("#")[0]
+            found[path] = max(found.get(path, 0.0), self._gradient_norm(part))
         for name in self.pair.trainable:
             if held := self.left.digest(f"gradient {name}"):
                 path = self._path_of(name)

@@ -8,15 +8,20 @@ from segspec.algebra.symbols import substitute
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
 from segspec.graph.sizes import size_problem
+from segspec.ops.base import product
 from segspec.ops.convolution import Conv2d
 from segspec.render.backend import Backend, floors, size_refusal
 
 Size = tuple[int, int]
 
-EVEN, ODD, STRIP, LEAST = 64, 49, 43, 58
+SIDES = {1: (64, 49, (43, 58)), 2: (32, 25, (23, 30)), 4: (16, 13, (11, 14))}
+"""An even side, an odd one, and the least strip; the first are taken unless they are heavy, then those divided."""
 EXACT = (64, 96, 128, 192, 256)
 STEPS = (64, 96, 128)
 REACH = 640
+
+HEAVY = 2**24
+"""Elements of one tensor, beyond which smaller maps are taken: where every pixel hears every other, 64×64 are many."""
 
 LIMIT = 1e-10
 """The largest error of a node in float64; a declared floor below it makes nothing coarse."""
@@ -30,12 +35,13 @@ def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Siz
     rows taken for columns show; and half of each is odd, so that it shows which half of a padding is the larger.
     """
     exact = exact_size(graph, backends, batch)
-    odd = _first(graph, backends, batch, ((size, size) for size in range(ODD, REACH) if (size, size) != exact))
-    width = _reaching(graph, batch)
+    _, odd, (least, narrowest) = SIDES[_divisor(graph, backends, batch)]
+    width = _reaching(graph, batch, least, narrowest)
+    odds = ((side, side) for side in range(odd, REACH) if (side, side) != exact)
     strips = (
-        (height, width + more) for more in range(64) for height in range(STRIP, STRIP + 64) if height != width + more
+        (height, width + more) for more in range(64) for height in range(least, least + 64) if height != width + more
     )
-    found = [exact, odd, _first(graph, backends, batch, strips)]
+    found = [exact, _first(graph, backends, batch, odds), _first(graph, backends, batch, strips)]
     return list(dict.fromkeys(size for size in found if size))
 
 
@@ -45,29 +51,52 @@ def exact_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None
     Tried are sides of which resizes have exact ratios, with aligned corners (one more than even) or without, and then
     a few one after another.
     """
-    sides = [side + more for side in EXACT for more in (0, 1)]
-    sides += [side for side in range(EVEN, EVEN + 16) if side not in sides]
-    allowed: list[tuple[float, Size]] = []
+    by = _divisor(graph, backends, batch)
+    even, *_ = SIDES[by]
+    sides = [side // by + more for side in EXACT for more in (0, 1)]
+    sides += [side for side in range(even, even + 16) if side not in sides]
+    allowed: list[tuple[bool, float, Size]] = []
     for side in sides:
         if not refused(graph, backends, (side, side), batch):
             found = floors(graph, backends, side, side, batch, training=True)
             coarse = sum(item.limit for item in found if item.limit > LIMIT)
-            allowed.append((coarse, (side, side)))
-            if not coarse:
+            heavy = _heavy(graph, (side, side), batch)
+            allowed.append((heavy, coarse, (side, side)))
+            if not (heavy or coarse):
                 break
     if allowed:
-        return min(allowed)[1]
-    return _first(graph, backends, batch, ((side, side) for side in range(EVEN, REACH)))
+        return min(allowed)[2]
+    return _first(graph, backends, batch, ((side, side) for side in range(even, REACH)))
 
 
 def training_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
     """A square for the steps of optimisers: that with least of what is coarse, which they amplify however little."""
-    allowed: list[tuple[float, Size]] = []
-    for size in ((side + more, side + more) for side in STEPS for more in (0, 1)):
+    by = _divisor(graph, backends, batch)
+    allowed: list[tuple[bool, float, Size]] = []
+    for size in ((side // by + more, side // by + more) for side in STEPS for more in (0, 1)):
         if not refused(graph, backends, size, batch):
             found = floors(graph, backends, *size, batch, training=True, gradients=True)
-            allowed.append((sum(item.limit for item in found), size))
-    return min(allowed)[1] if allowed else exact_size(graph, backends, batch)
+            allowed.append((_heavy(graph, size, batch), sum(item.limit for item in found), size))
+    return min(allowed)[2] if allowed else exact_size(graph, backends, batch)
+
+
+def _divisor(graph: Graph, backends: list[Backend], batch: int) -> int:
+    """By what sides are divided, so that no tensor is heavy; 1 where smaller maps are not allowed."""
+    for by, (even, *_) in SIDES.items():
+        if refused(graph, backends, (even, even), batch):
+            return 1
+        if not _heavy(graph, (even, even), batch):
+            return by
+    return max(SIDES)
+
+
+def _heavy(graph: Graph, size: Size, batch: int) -> bool:
+    """Whether a tensor has so many elements that a pass with its gradients would take gigabytes."""
+    return any(
+        product(shape) > HEAVY
+        for instance in instances(graph, at_size(graph, *size, batch))
+        for shape in instance.shapes()
+    )
 
 
 def _first(graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size]) -> Size | None:
@@ -80,12 +109,14 @@ def refused(graph: Graph, backends: list[Backend], size: Size, batch: int) -> ob
     return size_problem(graph, *size, batch, training=True) or size_refusal(graph, backends, *size, batch)
 
 
-def _reaching(graph: Graph, batch: int) -> int:
-    """The least width at which every convolution's outer taps see the map."""
-    for width in range(LEAST, REACH, 8):
-        if all(map(_sees, instances(graph, at_size(graph, EVEN, width, batch)))):
+def _reaching(graph: Graph, batch: int, height: int, least: int) -> int:
+    """The least width at which every convolution's outer taps see the map, if no tensor is heavy there."""
+    for width in range(least, REACH, 8):
+        if _heavy(graph, (height, width), batch):
+            break
+        if all(map(_sees, instances(graph, at_size(graph, height, width, batch)))):
             return width
-    return LEAST
+    return least
 
 
 def _sees(instance: Instance) -> bool:
