@@ -17,7 +17,7 @@ from segspec.graph.model import Graph
 from segspec.ops.laws import Gaussian, Interval, Law
 from segspec.parity import starts as checked
 from segspec.parity.process import execute
-from segspec.parity.recording import module
+from segspec.parity.recording import module, weights_in
 from segspec.parity.starts import StartRow, starts
 from segspec.render import render
 from segspec.render.backend import backend
@@ -227,7 +227,9 @@ def started(graph: Graph, *names: str, source: str = "") -> list[StartRow]:
     for name in names:
         with tempfile.TemporaryDirectory() as text:
             folder = Path(text)
-            job = module(graph, backend(name), folder / "m0", [checked.asked(graph)], source)
+            job = module(
+                graph, backend(name), folder / "m0", [checked.asked(graph)], weights_in(folder / "m0", graph), source
+            )
             passes = execute(backend(name), [job], folder).modules["m0"]
             found = Reading(str(folder / "m0.bin"), passes["starts"]["index"])
             drawn[name] = {key: np.array(values) for key, values in found.items()}

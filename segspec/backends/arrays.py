@@ -8,6 +8,7 @@ two sketches is that of the arrays, give or take a quarter; for most it is less 
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -36,9 +37,9 @@ class Digest:
 class Reading(Mapping[str, np.ndarray]):
     """Arrays in a file, by name, each read when it is asked for.
 
-    Nothing is kept open in between: of one network there are dozens, and a process may have no more than some hundred
-    files open. ``index`` has each one's dtype, its shape, the offset of its values (None where they are not kept), the
-    offset of its sketch (None where it has none), and its norm.
+    Few files are kept open in between: of one network there are dozens of these, and a process may have no more than
+    some hundred files open. ``index`` has each one's dtype, its shape, the offset of its values (None where they are
+    not kept), the offset of its sketch (None where it has none), and its norm.
     """
 
     def __init__(self, file: str, index: Mapping[str, Any]) -> None:
@@ -53,8 +54,15 @@ class Reading(Mapping[str, np.ndarray]):
 
     def at(self, offset: int, dtype: str = "float64", shape: tuple[int, ...] = (SUMS,)) -> np.ndarray:
         """The array at one place of the file; a sketch, if nothing else is said."""
-        found: np.ndarray = np.fromfile(self.file, dtype, math.prod(shape), offset=offset)
-        return found.reshape(shape)
+        found = np.empty(shape, dtype)
+        # In pieces: the system reads no more than 2 GiB at a time.
+        left = found.reshape(-1).view(np.uint8).data
+        while left:
+            read = os.preadv(_opened(self.file, os.stat(self.file).st_ino).fileno(), [left], offset)
+            if not read:
+                raise EOFError(f"{self.file} ends before the array at {offset} does")
+            left, offset = left[read:], offset + read
+        return found
 
     def shape(self, name: str) -> tuple[int, ...]:
         """An array's shape."""
@@ -84,12 +92,27 @@ class Reading(Mapping[str, np.ndarray]):
         return None if entry is None else entry[2] if entry[3] is None else entry[3]
 
 
-class Writing:
-    """Appends arrays to a file; ``index`` says where they are. With ``whole``, the values of all are kept."""
+@lru_cache(maxsize=8)
+def _opened(file: str, inode: int) -> BinaryIO:
+    """A file that is read from; of another that has its name since, another one."""
+    return open(file, "rb", buffering=0)
 
-    def __init__(self, file: BinaryIO, *, whole: bool = False) -> None:
+
+def release() -> None:
+    """Close what is open, so that deleted files free their space."""
+    _opened.cache_clear()
+
+
+class Writing:
+    """Appends arrays to a file; ``index`` says where they are.
+
+    With ``whole``, the values of all are kept; unless ``compared``, nothing that only comparing needs.
+    """
+
+    def __init__(self, file: BinaryIO, *, whole: bool = False, compared: bool = True) -> None:
         self.file = file
         self.whole = whole
+        self.compared = compared
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
         self.seconds = 0.0  # spent on writing
@@ -104,7 +127,9 @@ class Writing:
         held = np.ascontiguousarray(array)
         small = held.size <= SMALL
         keep = small or (self.whole if whole is None else whole)
-        sums, length = (None, norm(held.ravel().astype("float64"))) if small else sketch(held)
+        sums, length = None, math.nan
+        if self.compared:
+            sums, length = (None, norm(held.ravel().astype("float64"))) if small else sketch(held)
         self.index[name] = [
             held.dtype.str,
             list(array.shape),

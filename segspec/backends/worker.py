@@ -30,6 +30,8 @@ from probe import ENTERED, NODE, instrument
 
 MISSING = 3
 """Exit status where the framework cannot be imported."""
+MOST_HALVINGS = 100
+"""How often a loss is halved at most: settings may be kept in float32, where what is smaller is zero."""
 
 
 class Framework(Protocol):
@@ -469,7 +471,7 @@ class Session:
             if gradient is not None and length:
                 ratios.append(norm(gradient.ravel()) / length)
         _, exponent = math.frexp(max(ratios))
-        scale = 2.0 ** -max(exponent, 0)
+        scale = 2.0 ** -min(max(exponent, 0), MOST_HALVINGS)
         return {**settings, "lr": settings["lr"] * scale, "weight_decay": settings["weight_decay"] / scale}
 
     # --- what they share -----------------------------------------------------------------------------

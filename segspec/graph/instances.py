@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from segspec.algebra.symbols import Number, Sym, Symbol, substitute, symbols_of
+from segspec.algebra.symbols import Frozen, Number, Sym, Symbol, frozen, substitute, symbols_of, thawed
 from segspec.errors import Problem
 from segspec.graph.model import (
     ApplyCall,
@@ -46,6 +46,8 @@ class Instance:
     node: Node
     inside: str = ""
     training: bool = False
+    _shapes: tuple[Shape, ...] | None = field(default=None, init=False, repr=False)
+    _inputs: tuple[Shape, ...] | None = field(default=None, init=False, repr=False)
 
     @property
     def shared(self) -> bool:
@@ -54,12 +56,16 @@ class Instance:
 
     def shapes(self) -> tuple[Shape, ...]:
         """The outputs' shapes."""
-        return tuple(resolve(shape, self.values) for shape in self.call.outputs)
+        if self._shapes is None:
+            self._shapes = tuple([resolve(shape, self.values) for shape in self.call.outputs])
+        return self._shapes
 
     def inputs(self) -> tuple[Shape, ...]:
         """The inputs' shapes, of an op."""
         assert isinstance(self.call, OpCall)
-        return tuple(resolve(shape, self.values) for shape in self.call.inputs)
+        if self._inputs is None:
+            self._inputs = tuple([resolve(shape, self.values) for shape in self.call.inputs])
+        return self._inputs
 
     def slots(self) -> tuple[Slot, ...]:
         """The parameters and statistics that this instance itself owns, with their shapes."""
@@ -77,7 +83,7 @@ class Instance:
 
 def resolve(shape: Shape, values: Values) -> Shape:
     """The shape with symbols replaced; sizes of absent parameters (0) drop out with their slot."""
-    return tuple(substitute(size, values) for size in shape)
+    return tuple([substitute(size, values) if isinstance(size, Sym) else size for size in shape])
 
 
 def at_size(graph: Graph, height: int, width: int, batch: int = 1) -> dict[Symbol, Number]:
@@ -90,12 +96,18 @@ def instances(graph: Graph, values: Values | None = None) -> Iterator[Instance]:
 
     ``values`` are those of the root's symbols; by default its parameters', the sizes left symbolic.
     """
-    return iter(_unrolled(graph) if values is None else _Unroller(graph, values).found)
+    return iter(_unrolled(graph) if values is None else _unrolled_at(graph, frozen(values)))
 
 
 @lru_cache(maxsize=64)
 def _unrolled(graph: Graph) -> list[Instance]:
     return _Unroller(graph, graph.defaults()).found
+
+
+@lru_cache(maxsize=16)
+def _unrolled_at(graph: Graph, values: Frozen) -> list[Instance]:
+    """At one size: whoever asks what holds there asks more than once."""
+    return _Unroller(graph, thawed(values)).found
 
 
 class _Unroller:

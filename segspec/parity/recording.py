@@ -89,6 +89,8 @@ class Recording:
     environment: dict[str, str] = field(default_factory=dict)
     times: dict[str, float] = field(default_factory=dict)
     """How long the framework itself ran, in seconds, pass by pass."""
+    weights: Mapping[str, Any] | None = None
+    """Where its weights lie, if they are those that are seeded, so that another backend can read them there."""
 
     @property
     def backend(self) -> str:
@@ -159,18 +161,20 @@ def record(
     (name,) = {task.backend.name for task in tasks}
     beside = folder / name
     others: Sequence[Recording | None] = given or [None] * len(tasks)
-    modules = []
+    modules, weights = [], []
     seen: dict[tuple[int, int, Plan], dict[str, Scene]] = {}  # tasks may differ in their source alone
     for index, (task, other) in enumerate(zip(tasks, others, strict=True)):
         own = beside / f"m{index}"
         key = id(task.graph), id(task.backend), task.plan
         seen[key] = seen.get(key) or scenes(task.graph, task.backend, task.plan)
         asked = list(_asked(task, seen[key], own, other))
-        modules.append(module(task.graph, task.backend, own, asked, task.source, task.weights))
+        seeded_ones = other.weights if other and task.weights is seeded.weight else None
+        weights.append(seeded_ones or weights_in(own, task.graph, task.weights))
+        modules.append(module(task.graph, task.backend, own, asked, weights[-1], task.source))
     outcome = execute(tasks[0].backend, modules, beside, python=python, timeout=timeout, tell=tell)
     return [
-        _collected(task, seen[id(task.graph), id(task.backend), task.plan], beside / f"m{index}", outcome)
-        for index, task in enumerate(tasks)
+        _collected(task, seen[id(task.graph), id(task.backend), task.plan], beside / f"m{index}", outcome, held)
+        for index, (task, held) in enumerate(zip(tasks, weights, strict=True))
     ]
 
 
@@ -179,8 +183,8 @@ def module(
     backend: Backend,
     folder: Path,
     asked: Sequence[Mapping[str, Any]],
+    weights: Mapping[str, Any],
     source: str = "",
-    weights: Weights = seeded.weight,
 ) -> dict[str, Any]:
     """What a backend's process is told of one module and the passes asked of it; its files are in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,17 +199,22 @@ def module(
         "title": graph.name,
         "source": f"{folder.name}/module.py",
         "marks": marks(graph, backend),
-        "weights": arrays_in(folder / "weights.bin", ((entry.name, weights(entry)) for entry in held)),
+        "weights": dict(weights),
         "state": state,
         "passes": list(asked),
     }
+
+
+def weights_in(folder: Path, graph: Graph, weights: Weights = seeded.weight) -> dict[str, Any]:
+    """Write a network's weights into the folder, and say where they are."""
+    return arrays_in(folder / "weights.bin", ((entry.name, weights(entry)) for entry in entries(graph)))
 
 
 def arrays_in(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> dict[str, Any]:
     """Write named arrays to a file, and say where they are."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
-        write = Writing(file, whole=True)
+        write = Writing(file, whole=True, compared=False)
         for name, array in arrays:
             write(name, array)
     return {"file": str(path.resolve()), "index": write.index}
@@ -321,10 +330,12 @@ def _inputs(graph: Graph, size: Size, batch: int, folder: Path, step: int | None
     return arrays_in(folder / f"inputs-{size[0]}x{size[1]}{suffix.replace(' ', '-')}.bin", drawn)
 
 
-def _collected(task: Task, own: dict[str, Scene], folder: Path, outcome: Outcome) -> Recording:
+def _collected(
+    task: Task, own: dict[str, Scene], folder: Path, outcome: Outcome, weights: Mapping[str, Any]
+) -> Recording:
     """The recording of one module that a process has run."""
-    made = Recording(about(task), task.plan, own)
-    made.environment = outcome.environment
+    made = Recording(about(task), task.plan, own, environment=outcome.environment)
+    made.weights = weights if task.weights is seeded.weight else None
     for name, result in outcome.modules[folder.name].items():
         made.times[name] = result.get("seconds", 0.0)
         made.passes[name] = result.get("failure") or Reading(f"{folder}.bin", result["index"])

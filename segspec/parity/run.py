@@ -12,7 +12,7 @@ from segspec.backends.arrays import Reading
 from segspec.errors import fail
 from segspec.graph.model import Graph
 from segspec.parity.process import execute, require
-from segspec.parity.recording import arrays_in, module
+from segspec.parity.recording import arrays_in, module, weights_in
 from segspec.render.backend import backend as backend_of
 
 
@@ -36,7 +36,8 @@ def outputs(
         calibrate = {"id": "calibrate", "do": "calibrate", "dtype": "float64", "inputs": given, "needed": True}
         how = {"dtype": dtype, "mode": mode, "gradients": False, "given": None, "coarse": None}
         forward = {"id": "forward", "do": "forward", "inputs": given, **how}
-        outcome = execute(held, [module(graph, held, folder / "m0", [calibrate, forward])], folder)
+        own = folder / "m0"
+        outcome = execute(held, [module(graph, held, own, [calibrate, forward], weights_in(own, graph))], folder)
         passes = outcome.modules["m0"]
         for result in passes.values():
             if "failure" in result:

@@ -105,11 +105,12 @@ def _coarse(graph: Graph, backend: Backend, size: Size, batch: int, **options: b
 def _relations(step: Step, backend: Backend) -> list[tuple[str, Relation]]:
     """The declared relations of one call's statistics, by their names in a recording."""
     call, values = step.instance.call, step.instance.values
-    if not isinstance(call, OpCall):
+    rules = backend.facts(call.op.name).divergences if isinstance(call, OpCall) else {}
+    if not (rules and isinstance(call, OpCall)):
         return []
     found = []
     for slot in call.op.slots(call.inputs):
-        rule = backend.facts(call.op.name).divergences.get(slot.name)
+        rule = rules.get(slot.name)
         if rule and not slot.trainable:
             n, _, *sizes = step.instance.inputs()[0]
             attributes = {name: substitute(value, values) for name, value in call.op.attributes().items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from segspec.algebra.symbols import substitute
+from segspec.algebra.symbols import substitute, whole
 from segspec.graph.instances import Instance, at_size, instances
 from segspec.graph.model import Graph, OpCall
 from segspec.graph.sizes import size_problem
@@ -27,22 +27,26 @@ LIMIT = 1e-10
 """The largest error of a node in float64; a declared floor below it makes nothing coarse."""
 
 
-def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> list[Size]:
+def default_sizes(graph: Graph, backends: list[Backend], batch: int) -> Iterator[Size]:
     """A size at which no op is coarse, an odd one, and a strip, each the nearest that is allowed.
 
     The strip is as wide as the largest dilation needs: on a smaller map a dilated kernel touches nothing
     but its centre, and a wrong dilation could not be seen. Its height and width halve differently, so that
     rows taken for columns show; and half of each is odd, so that it shows which half of a padding is the larger.
     """
-    exact = exact_size(graph, backends, batch)
+    if exact := exact_size(graph, backends, batch):
+        yield exact
     _, odd, (least, narrowest) = SIDES[_divisor(graph, backends, batch)]
-    width = _reaching(graph, batch, least, narrowest)
     odds = ((side, side) for side in range(odd, REACH) if (side, side) != exact)
+    if other := _first(graph, backends, batch, odds):
+        yield other
+    width = _reaching(graph, batch, least, narrowest)
     strips = (
         (height, width + more) for more in range(64) for height in range(least, least + 64) if height != width + more
     )
-    found = [exact, _first(graph, backends, batch, odds), _first(graph, backends, batch, strips)]
-    return list(dict.fromkeys(size for size in found if size))
+    strip = _first(graph, backends, batch, strips)
+    if strip and strip not in (exact, other):
+        yield strip
 
 
 def exact_size(graph: Graph, backends: list[Backend], batch: int) -> Size | None:
@@ -93,7 +97,7 @@ def _divisor(graph: Graph, backends: list[Backend], batch: int) -> int:
 def _heavy(graph: Graph, size: Size, batch: int) -> bool:
     """Whether a tensor has so many elements that a pass with its gradients would take gigabytes."""
     return any(
-        product(shape) > HEAVY
+        whole(product(shape)) > HEAVY
         for instance in instances(graph, at_size(graph, *size, batch))
         for shape in instance.shapes()
     )

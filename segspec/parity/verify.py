@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shlex
 import tempfile
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
 
+from segspec.backends.arrays import release
 from segspec.errors import SpecError, fail
 from segspec.graph.model import Graph
 from segspec.graph.sizes import size_problem
@@ -73,9 +75,9 @@ def plan_for(graph: Graph, backends: Sequence[Backend], settings: Settings) -> P
         problem = size_problem(graph, *size, batch, training=True) or size_refusal(graph, chosen, *size, batch)
         if problem:
             raise SpecError(problem)
-    sizes = settings.sizes or tuple(default_sizes(graph, chosen, batch))
-    if settings.small:
-        sizes = sizes[:1]
+    sizes = settings.sizes or tuple(
+        itertools.islice(default_sizes(graph, chosen, batch), 1 if settings.small else None)
+    )
     training = training_size(graph, chosen, batch) if settings.steps else None
     if not sizes:
         message = f"no size was found at which {graph.name} can be verified with batch {batch}"
@@ -152,6 +154,7 @@ def _here(
             for graph, one, other in zip(graphs, first, found, strict=False):
                 yield report(one, other, graph)
             first = first or found
+    release()
 
 
 def _elsewhere(

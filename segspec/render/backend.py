@@ -274,16 +274,31 @@ def floors(
     values = at_size(graph, height, width, batch)
     found = []
     for held in chosen:
+        known: dict[object, list[tuple[float, str]]] = {}
         for instance in instances(graph, values):
             if isinstance(instance.call, OpCall) and (training or not instance.training):
-                op = instance.call.op.name
-                facts = held.facts(op)
+                op = instance.call.op
+                facts = held.facts(op.name)
                 declared = facts.float32_floors if single else facts.floors
-                for floor in declared + (facts.gradient_floors if gradients else []):
-                    if _true(floor.when, instance, training=training):
-                        limit = float(floor.limit.evaluate(_scope(instance, training=training)))
-                        found.append(Coarse(instance.path, op, held.title, limit, floor.reason))
+                declared = declared + (facts.gradient_floors if gradients else [])
+                if not declared:
+                    continue
+                if (key := _alike(instance)) not in known:
+                    known[key] = [
+                        (float(floor.limit.evaluate(_scope(instance, training=training))), floor.reason)
+                        for floor in declared
+                        if _true(floor.when, instance, training=training)
+                    ]
+                found += [Coarse(instance.path, op.name, held.title, *coarse) for coarse in known[key]]
     return found
+
+
+def _alike(instance: Instance) -> object:
+    """What instances have in common of which the same holds: networks repeat a few of them many times."""
+    assert isinstance(instance.call, OpCall)
+    written = [item if isinstance(item, tuple) else (item,) for item in instance.call.op.symbolic.values()]
+    given = tuple([substitute(item, instance.values) for items in written for item in items])
+    return id(instance.call), instance.inputs(), instance.shapes(), given
 
 
 def refusals(instance: Instance, held: Backend, *, learned: bool = True) -> list[Refusal]:

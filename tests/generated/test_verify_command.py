@@ -224,6 +224,6 @@ def test_one_of_the_default_sizes_makes_resizing_exact(tmp_path, epsilon):
 def test_the_default_sizes_tell_height_from_width(name):
     """Among them is one whose sides are not rounded alike when they are halved."""
     graph = elaborate(load(name), {}, "")
-    sizes = default_sizes(graph, list(backends().values()), BATCH)
+    sizes = list(default_sizes(graph, list(backends().values()), BATCH))
     assert any(height % 2 != width % 2 for height, width in sizes)
     assert any(height % 2 == width % 2 == 1 for height, width in sizes)

@@ -35,7 +35,7 @@ def test_both_frameworks_agree(name: str, capsys: pytest.CaptureFixture[str]) ->
     graph = elaborate(definition, settings)
     size = OBLONG
     if refused(graph, chosen, size, BATCH) or floors(graph, chosen, *size, BATCH, training=True):
-        size = default_sizes(graph, chosen, BATCH)[0]
+        size = next(default_sizes(graph, chosen, BATCH))
     given = [f"--set={key}={value}" for key, value in settings.items()]
     given += [f"--size={size[0]}x{size[1]}", "--steps=0", "--no-starts", "--json"]
     assert main(["verify", name, *given]) == 0

@@ -76,6 +76,12 @@ nodes:
   b: {op: affine, scale: 1.0e-30}
 outputs: [b]
 """,
+    "a weight and a bias that a normalisation undoes": """
+nodes:
+  conv: {op: conv2d, out_channels: 4, kernel_size: 1, groups: 4}
+  norm: {op: batch_norm2d, eps: 1.0e-12}
+outputs: [norm]
+""",
     "training alone": """
 nodes:
   a: {op: conv2d, out_channels: 2, kernel_size: 1}

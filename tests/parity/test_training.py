@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from numpy.linalg import norm
 from small import network, plan, reports
 
 from segspec.graph.model import Graph
-from segspec.parity.recording import Recording, Task, record
+from segspec.parity.recording import OPTIMIZERS, Recording, Task, record
 from segspec.parity.verify import Report, report
 from segspec.render.backend import backend
+from segspec.weights import seeded
+from segspec.weights.state import entries
 
 pytestmark = [pytest.mark.torch, pytest.mark.paddle]
 
@@ -237,3 +240,20 @@ def test_a_wrong_loss_weight_shows_in_the_steps_alone(tmp_path: Path) -> None:
     assert "loss after step 1" in {item.subject for item in found.comparisons if not item.ok}
     assert not found.ok
     assert found.faults
+
+
+def test_no_first_step_of_sgd_changes_a_tensor_by_more_than_its_rate(tmp_path: Path) -> None:
+    """Gradients a million times the weights would lead anywhere, and amplify every rounding on the way."""
+    steep = network(
+        "nodes:\n  conv: {op: conv2d, out_channels: 4, kernel_size: 3}\n  steep: {op: affine, scale: 1000}\n"
+        "  logits: {op: conv2d, out_channels: 2, kernel_size: 1}\noutputs: [logits]\n"
+    )
+    (recording,) = _recorded("torch", steep, tmp_path, [])
+    steps = recording.arrays("sgd")
+    assert steps
+    moved = {}
+    for entry in entries(steep):
+        before = seeded.weight(entry)
+        moved[entry.name] = norm(steps[f"step 0 parameter {entry.name}"] - before) / norm(before)
+    rate = OPTIMIZERS["sgd"]["lr"]
+    assert rate / 4 < max(moved.values()) < rate * 1.01
