@@ -23,6 +23,8 @@ SUMS = 256
 ROW = 4099
 """Elements so far apart are added up first: a prime, so that one column or channel of a map is not all in one sum."""
 CHUNK = 64 * ROW
+ALIGNED = 16
+"""An array begins at a multiple of so many bytes, where any dtype may."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Reading(Mapping[str, np.ndarray]):
     def __init__(self, file: str, index: Mapping[str, Any]) -> None:
         self.file = file
         self.index = index
+        self.inode = os.stat(file).st_ino
 
     def __getitem__(self, name: str) -> np.ndarray:
         dtype, shape, offset, _, _ = self.index[name]
@@ -58,7 +61,7 @@ class Reading(Mapping[str, np.ndarray]):
         # In pieces: the system reads no more than 2 GiB at a time.
         left = found.reshape(-1).view(np.uint8).data
         while left:
-            read = os.preadv(_opened(self.file, os.stat(self.file).st_ino).fileno(), [left], offset)
+            read = os.preadv(_opened(self.file, self.inode).fileno(), [left], offset)
             if not read:
                 raise EOFError(f"{self.file} ends before the array at {offset} does")
             left, offset = left[read:], offset + read
@@ -116,7 +119,8 @@ class Writing:
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
         self.seconds = 0.0  # spent on writing
-        file.write(bytes(-file.tell() % 16))  # whoever wrote before may have been stopped in the middle of an array
+        # Whoever wrote before may have been stopped in the middle of an array.
+        self.place = file.tell() + file.write(bytes(-file.tell() % ALIGNED))
 
     def __call__(self, name: str, array: np.ndarray, source: Any = None, *, whole: bool | None = None) -> None:
         """Append an array; one of a ``source`` that is written already is not written twice."""
@@ -129,7 +133,7 @@ class Writing:
         keep = small or (self.whole if whole is None else whole)
         sums, length = None, math.nan
         if self.compared:
-            sums, length = (None, norm(held.ravel().astype("float64"))) if small else sketch(held)
+            sums, length = (None, norm(np.asarray(held.ravel(), "float64"))) if small else sketch(held)
         self.index[name] = [
             held.dtype.str,
             list(array.shape),
@@ -142,9 +146,11 @@ class Writing:
         self.seconds += time.perf_counter() - began
 
     def _append(self, array: np.ndarray) -> int:
-        place = self.file.tell()
+        place = self.place
         self.file.write(array.data.cast("B") if array.size else b"")
-        self.file.write(bytes(-self.file.tell() % 16 or 16))  # where the next one begins, any dtype may
+        gap = -array.nbytes % ALIGNED or ALIGNED
+        self.file.write(bytes(gap))
+        self.place += array.nbytes + gap
         return place
 
     def has(self, source: Any) -> bool:
@@ -170,10 +176,10 @@ def sketch(array: np.ndarray) -> tuple[np.ndarray, float]:
     return np.bincount(places, row, SUMS), length
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def norm(values: np.ndarray) -> float:
     """The L2 norm of a vector; also where the squares of its values are too large or too small for float64."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        found = math.sqrt(float(np.dot(values, values)))
+    found = math.sqrt(float(np.dot(values, values)))
     if 1e-140 < found < 1e140 or not values.size:
         return found
     largest = float(np.abs(values).max())

@@ -79,6 +79,20 @@ class _Pair:
         self.plan = first.plan
         self.outputs = first.about["outputs"]
         self.trainable = [entry["name"] for entry in first.about["state"] if entry["kind"] == "trainable"]
+        self.above: dict[str, dict[str, frozenset[str]]] = {}
+
+    def upstream(self, scene: str) -> dict[str, frozenset[str]]:
+        """The nodes that each node depends on, itself and what a block holds included."""
+        if scene not in self.above:
+            found: dict[str, frozenset[str]] = {"": frozenset()}
+            for part in self.first.scenes[scene].parts:
+                inside = f"{part.path}."
+                inner = [held for path, held in found.items() if path.startswith(inside)] if part.arguments else []
+                found[part.path] = frozenset({part.path}).union(
+                    *(found.get(path, frozenset()) for path in part.sources), *inner
+                )
+            self.above[scene] = found
+        return self.above[scene]
 
     def comparisons(self) -> Iterator[Comparison]:
         for size in self.plan.sizes:
@@ -168,7 +182,7 @@ class _Pass:
         self.left, self.right = left, right
         self.scenes: list[Scene] = [held.scenes[f"{self.size} {mode}"] for held in (pair.first, pair.second)]
         self.exact = [held.arrays(name_of(size, mode, "float64")) for held in (pair.first, pair.second)]
-        self.above = self._upstream()
+        self.above = pair.upstream(f"{self.size} {mode}")
         self.readers: dict[int | None, list[Part]] | None = None
         self.floors: dict[str, dict[str, tuple[float, str]]] = {}
 
@@ -423,16 +437,6 @@ class _Pass:
     def _path_of(self, name: str) -> str:
         """The node of a tensor of the state."""
         return name.partition("#")[0].rpartition(".")[0]
-
-    def _upstream(self) -> dict[str, frozenset[str]]:
-        """The nodes that each node depends on, itself and what a block holds included."""
-        found: dict[str, frozenset[str]] = {"": frozenset()}
-        for part in self.scenes[0].parts:
-            inner = [held for path, held in found.items() if path.startswith(f"{part.path}.")] if part.arguments else []
-            found[part.path] = frozenset({part.path}).union(
-                *(found.get(path, frozenset()) for path in part.sources), *inner
-            )
-        return found
 
     def _readers(self) -> dict[int | None, list[Part]]:
         """What reads each tensor; what a block returns is the tensor of a node inside it."""

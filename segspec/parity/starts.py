@@ -230,6 +230,8 @@ def _alike(tensors: Sequence[Entry], samples: Mapping[str, _Sample]) -> dict[str
 def _exact(entry: Entry, values: np.ndarray, builds: int) -> _Statistic:
     """How far values are from those that are declared."""
     expected = initial.values(entry, SEED).ravel()[:: _step(entry.shape, builds)]
+    if (values == expected).all():
+        return _Statistic("start", 0.0, 0.0, "")
     apart = np.abs(values.astype("float64") - expected)
     error = float(np.nan_to_num(apart, nan=math.inf).max())
     where = np.unravel_index(apart.argmax(), apart.shape)

@@ -28,10 +28,12 @@ def draw(graph: Graph, seed: int) -> Iterator[tuple[Entry, np.ndarray]]:
 
 def values(entry: Entry, seed: int) -> np.ndarray:
     """The fresh values of one tensor."""
+    if isinstance(entry.law, Point):
+        return np.full(entry.shape, entry.law.value, np.float32)
+    if entry.law is None:
+        return bilinear(entry.shape)
     generator = seeded.generator(f"start {seed} {entry.name}")
     match entry.law:
-        case Point(value):
-            return np.full(entry.shape, value, np.float32)
         case Gaussian(mean, std):
             drawn = generator.standard_normal(entry.shape, np.float32)
             drawn *= np.float32(std)
@@ -40,8 +42,6 @@ def values(entry: Entry, seed: int) -> np.ndarray:
             drawn = generator.random(entry.shape, np.float32)
             drawn *= np.float32(high - low)
             drawn += np.float32(low)
-        case None:
-            return bilinear(entry.shape)
     return drawn
 
 
