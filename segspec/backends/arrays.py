@@ -118,7 +118,7 @@ class Writing:
         self.compared = compared
         self.index: dict[str, Any] = {}
         self.known: dict[int, tuple[Any, Any]] = {}
-        self.seconds = 0.0  # spent on writing
+        self.seconds = 0.0  # spent on reading and writing
         # Whoever wrote before may have been stopped in the middle of an array.
         self.place = file.tell() + file.write(bytes(-file.tell() % ALIGNED))
 

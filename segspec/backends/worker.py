@@ -8,6 +8,7 @@ each, go to standard output, so that whoever waits knows which pass of which mod
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib.util
 import json
@@ -295,12 +296,10 @@ class Session:
             if problem := misfit(self.tensors, {entry["key"]: self._weight(entry).shape for entry in self.state}):
                 raise ValueError(f"the weights do not fit the module: {problem}")
             self.dtype = asked["dtype"]  # if that failed, the next pass fails for the same reason
-        began = time.perf_counter()
         for entry in self.state:
             if self.trained or entry["statistic"]:
-                self._reset(entry)
+                self._reset(entry, write)
         self.trained = False
-        write.seconds += time.perf_counter() - began
         getattr(self, asked["do"])(asked, write)
 
     def _built(self, dtype: str) -> Any:
@@ -319,8 +318,11 @@ class Session:
     def _weight(self, entry: dict[str, Any]) -> np.ndarray:
         return _laid(self.weights[entry["name"]], entry)
 
-    def _reset(self, entry: dict[str, Any]) -> None:
-        self.framework.put(self.tensors[entry["key"]], self._weight(entry).astype(self.dtype))
+    def _reset(self, entry: dict[str, Any], write: Writing) -> None:
+        began = time.perf_counter()
+        weight = self._weight(entry).astype(self.dtype)
+        write.seconds += time.perf_counter() - began  # what reading takes is not the framework's
+        self.framework.put(self.tensors[entry["key"]], weight)
 
     # --- what a pass may do --------------------------------------------------------------------------
 
@@ -454,7 +456,7 @@ class Session:
             self._record(f"step {step} statistic", write, "statistic")
             for entry in self.state:
                 if entry["statistic"]:
-                    self._reset(entry)
+                    self._reset(entry, write)
 
     def _tempered(self, asked: dict[str, Any], parameters: dict[str, Any]) -> dict[str, float]:
         """An optimiser's settings for the gradients that there are: as if of a loss scaled by a power of two.
@@ -581,6 +583,7 @@ def main(framework: Framework) -> None:
     folder = Path(sys.argv[1])
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     tell(events, version=framework.version, python=platform.python_version(), numpy=np.__version__)
+    gc.freeze()  # what a framework is made of is no garbage, and much to look through
     for module in job["modules"]:
         _module(framework, folder, module, events)
     sys.stdout.flush()
@@ -629,7 +632,7 @@ def _module(framework: Framework, folder: Path, module: dict[str, Any], events: 
                 result["index"] = write.index
             except (Exception, SystemExit):
                 result["failure"] = traceback.format_exc(limit=-6)
-            # What the framework took, without what keeping arrays did.
+            # What the framework took, without what reading weights and keeping arrays did.
             keep(asked["id"], **result, seconds=time.perf_counter() - began - write.seconds)
 
 

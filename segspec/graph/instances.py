@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -34,9 +34,10 @@ Values = Mapping[Symbol, Number]
 class Instance:
     """One node (or element of a sequence) of the unrolled network.
 
-    ``values`` gives the symbols of the class it stands in; ``owner`` is the path under which its state
-    stands, another's where the module is applied again; ``inside`` is its place in its node's sequence;
-    ``training`` marks one that only train mode runs.
+    ``values`` gives the symbols of the class it stands in, one and the same mapping wherever they are the same;
+    ``owner`` is the path under which its state stands, another's where the module is applied again; ``inside`` is its
+    place in its node's sequence; ``training`` marks one that only train mode runs. ``known`` are shapes that were
+    worked out already, for all instances of the network.
     """
 
     path: str
@@ -46,26 +47,32 @@ class Instance:
     node: Node
     inside: str = ""
     training: bool = False
-    _shapes: tuple[Shape, ...] | None = field(default=None, init=False, repr=False)
-    _inputs: tuple[Shape, ...] | None = field(default=None, init=False, repr=False)
+    known: dict[object, tuple[Shape, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def shared(self) -> bool:
         """Whether another node owns the module."""
         return self.owner != self.path
 
+    @property
+    def alike(self) -> tuple[int, int]:
+        """What instances have in common that are the same call at the same values; networks repeat a few of them."""
+        return id(self.call), id(self.values)
+
     def shapes(self) -> tuple[Shape, ...]:
         """The outputs' shapes."""
-        if self._shapes is None:
-            self._shapes = tuple([resolve(shape, self.values) for shape in self.call.outputs])
-        return self._shapes
+        return self._resolved("out", self.call.outputs)
 
     def inputs(self) -> tuple[Shape, ...]:
         """The inputs' shapes, of an op."""
         assert isinstance(self.call, OpCall)
-        if self._inputs is None:
-            self._inputs = tuple([resolve(shape, self.values) for shape in self.call.inputs])
-        return self._inputs
+        return self._resolved("in", self.call.inputs)
+
+    def _resolved(self, side: str, shapes: Sequence[Shape]) -> tuple[Shape, ...]:
+        key = side, id(self.call), id(self.values)
+        if key not in self.known:
+            self.known[key] = tuple([resolve(shape, self.values) for shape in shapes])
+        return self.known[key]
 
     def slots(self) -> tuple[Slot, ...]:
         """The parameters and statistics that this instance itself owns, with their shapes."""
@@ -115,6 +122,9 @@ class _Unroller:
 
     def __init__(self, graph: Graph, values: Values) -> None:
         self.found: list[Instance] = []
+        self.known: dict[object, tuple[Shape, ...]] = {}
+        self.values: dict[Frozen, Values] = {}
+        self.passed: dict[tuple[int, int], Values] = {}
         self._module(graph.root, ("", ""), values, False)
 
     def _module(self, module: Module, prefix: tuple[str, str], values: Values, training: bool) -> None:
@@ -124,18 +134,25 @@ class _Unroller:
             self._call(node.call, path + node.name, owner + target, values, node, "", training or node.training)
 
     def _call(self, call: Call, path: str, owner: str, values: Values, node: Node, inside: str, training: bool) -> None:
-        self.found.append(Instance(path, owner, call, values, node, inside, training))
+        self.found.append(Instance(path, owner, call, values, node, inside, training, self.known))
         held = call.call if isinstance(call, ApplyCall) else call
         if isinstance(held, OpCall):
             if held is not call:
-                self.found.append(Instance(path, owner, held, values, node, inside, training))
+                self.found.append(Instance(path, owner, held, values, node, inside, training, self.known))
         elif isinstance(held, SequenceCall):
             for index, element in enumerate(held.elements):
                 place = f"{inside}.{index}" if inside else str(index)
                 self._call(element, f"{path}.{index}", f"{owner}.{index}", values, node, place, training)
         elif isinstance(held, BlockCall):
-            own = {symbol: substitute(value, values) for symbol, value in held.values.items()}
-            self._module(held.module, (f"{path}.", f"{owner}."), own, training)
+            self._module(held.module, (f"{path}.", f"{owner}."), self._passed(held, values), training)
+
+    def _passed(self, call: BlockCall, values: Values) -> Values:
+        """The values of a block's symbols."""
+        key = id(call), id(values)
+        if key not in self.passed:
+            own = {symbol: substitute(value, values) for symbol, value in call.values.items()}
+            self.passed[key] = self.values.setdefault(frozen(own), own)
+        return self.passed[key]
 
 
 def parameters(graph: Graph) -> int:

@@ -96,11 +96,8 @@ def _divisor(graph: Graph, backends: list[Backend], batch: int) -> int:
 
 def _heavy(graph: Graph, size: Size, batch: int) -> bool:
     """Whether a tensor has so many elements that a pass with its gradients would take gigabytes."""
-    return any(
-        whole(product(shape)) > HEAVY
-        for instance in instances(graph, at_size(graph, *size, batch))
-        for shape in instance.shapes()
-    )
+    found = {instance.alike: instance for instance in instances(graph, at_size(graph, *size, batch))}
+    return any(whole(product(shape)) > HEAVY for instance in found.values() for shape in instance.shapes())
 
 
 def _first(graph: Graph, backends: list[Backend], batch: int, sizes: Iterator[Size]) -> Size | None:

@@ -24,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -100,6 +100,11 @@ class _Sample:
     said: str
     law: Law
     z: np.ndarray
+
+    @cached_property
+    def ordered(self) -> np.ndarray:
+        """All of them in ascending order."""
+        return np.sort(self.z, axis=None)
 
 
 Drawn: TypeAlias = "Mapping[str, np.ndarray] | str"
@@ -258,7 +263,7 @@ class _Tests:
 
     def declared(self, sample: _Sample) -> list[_Statistic]:
         """A sample against its distribution."""
-        law, said, z = sample.law, sample.said, np.sort(sample.z, axis=None)
+        law, said, z = sample.law, sample.said, sample.ordered
         if not np.isfinite(z).all():
             return [
                 _Statistic("start", math.inf, 0.0, f"not all values are finite, where {said} has std {law.std:.3g}")
@@ -298,7 +303,7 @@ class _Tests:
 
     def equal(self, one: _Sample, other: _Sample) -> list[_Statistic]:
         """Two backends' samples of one tensor against each other."""
-        a, b, law = np.sort(one.z, axis=None), np.sort(other.z, axis=None), one.law
+        a, b, law = one.ordered, other.ordered, one.law
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             return [_Statistic("start agrees", math.inf, 0.0, "not all values are finite")]
         means, variances = [float(z.mean()) for z in (a, b)], [float((z**2).mean()) for z in (a, b)]

@@ -205,9 +205,9 @@ def problems(graph: Graph, chosen: list[Backend]) -> list[Problem]:
 
 def size_refusal(graph: Graph, chosen: list[Backend], height: int, width: int, batch: int) -> Problem | None:
     """What the backends cannot compute at one input size, though the network itself can."""
-    values = at_size(graph, height, width, batch)
+    found = {instance.alike: instance for instance in instances(graph, at_size(graph, height, width, batch))}
     for held in chosen:
-        for instance in instances(graph, values):
+        for instance in found.values():
             for refusal in refusals(instance, held):
                 return _refused(refusal, instance, held)
     return None
@@ -274,7 +274,7 @@ def floors(
     values = at_size(graph, height, width, batch)
     found = []
     for held in chosen:
-        known: dict[object, list[tuple[float, str]]] = {}
+        known: dict[tuple[int, int], list[tuple[float, str]]] = {}
         for instance in instances(graph, values):
             if isinstance(instance.call, OpCall) and (training or not instance.training):
                 op = instance.call.op
@@ -283,22 +283,14 @@ def floors(
                 declared = declared + (facts.gradient_floors if gradients else [])
                 if not declared:
                     continue
-                if (key := _alike(instance)) not in known:
-                    known[key] = [
+                if instance.alike not in known:
+                    known[instance.alike] = [
                         (float(floor.limit.evaluate(_scope(instance, training=training))), floor.reason)
                         for floor in declared
                         if _true(floor.when, instance, training=training)
                     ]
-                found += [Coarse(instance.path, op.name, held.title, *coarse) for coarse in known[key]]
+                found += [Coarse(instance.path, op.name, held.title, *coarse) for coarse in known[instance.alike]]
     return found
-
-
-def _alike(instance: Instance) -> object:
-    """What instances have in common of which the same holds: networks repeat a few of them many times."""
-    assert isinstance(instance.call, OpCall)
-    written = [item if isinstance(item, tuple) else (item,) for item in instance.call.op.symbolic.values()]
-    given = tuple([substitute(item, instance.values) for items in written for item in items])
-    return id(instance.call), instance.inputs(), instance.shapes(), given
 
 
 def refusals(instance: Instance, held: Backend, *, learned: bool = True) -> list[Refusal]:
