@@ -314,6 +314,7 @@ def test_a_pipe_that_closes() -> None:
     assert (done.stdout, done.stderr) == ("{", "")
 
 
+@pytest.mark.slow
 def test_many_specs_are_checked_at_once(capfd: pytest.CaptureFixture[str]) -> None:
     """The same lines in the same order, however many processes work on them."""
     command = [sys.executable, "-m", "segspec", "check", "--all"]

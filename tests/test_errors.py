@@ -111,6 +111,7 @@ def test_message(
     assert update or sorted(folder.rglob("*")) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEAVY)
 def test_within_bounds(name: str, tmp_path: Path, update: bool) -> None:
     """In a process of its own, that may take a gigabyte."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 ACTION = yaml.safe_load((ROOT / "action.yml").read_text(encoding="utf-8"))

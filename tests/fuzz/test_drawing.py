@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from concrete import Misfit, Ran, network
 from drawing import Case, Size
 from fuzz import one
@@ -29,6 +30,7 @@ EDGES = {"one pixel", "an odd side", "one image", "a dilation beyond the map", "
 """Sizes and attributes at their limits."""
 
 
+@pytest.mark.slow
 def test_all_there_is_is_drawn() -> None:
     missing = {*_vocabulary(), *PARTS, *EDGES}
     for seed in range(PATIENCE):

@@ -112,6 +112,7 @@ def test_nothing_else_is_checked_in():
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*.py")} == expected
 
 
+@pytest.mark.slow
 def test_generation_is_the_same_to_the_byte_wherever_it_runs(tmp_path):
     """Other working directories, other orders of sets, another language and time zone."""
     made = []

@@ -51,6 +51,7 @@ def trials(bench: Any) -> list[Any]:
     return [trial for network in bench.NETWORKS for trial in bench.trials(network)]
 
 
+@pytest.mark.slow
 def test_every_kind_has_mutants_and_each_a_name_of_its_own(trials: list[Any]) -> None:
     assert set(KINDS) <= {trial.mutant.kind for trial in trials}
     assert len({trial.key for trial in trials}) == len(trials)

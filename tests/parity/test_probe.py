@@ -296,6 +296,7 @@ def zoo() -> dict[str, Graph]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", list(backends()))
 def test_marks_are_the_generated_forward_with_calls_around_its_nodes(zoo: dict[str, Graph], backend: str) -> None:
     held = backends()[backend]

@@ -24,6 +24,8 @@ from segspec.cli import main
 from segspec.weights import archive, formats
 from segspec.weights.pickles import literal, named
 
+pytestmark = pytest.mark.slow
+
 KINDS = ["arrays", "archive", "old archive"]
 
 
