@@ -83,16 +83,17 @@ class Paddle:
     def same_value(self, tensor: Any, array: np.ndarray) -> Any:
         return tensor + (self.tensor(array, tensor) - tensor).detach()
 
-    def keep_gradient(self, tensor: Any) -> bool:
+    def has_gradient(self, tensor: Any) -> bool:
+        return not tensor.stop_gradient
+
+    def keep_gradient(self, tensor: Any) -> None:
         def keep(found: Any) -> None:
             if found is not None:
                 self.kept[id(tensor)] = found.numpy()
 
         # What retain_grads keeps may share its memory with the gradient of what the tensor was reshaped from, and
         # then that one's sums go into it.
-        if not tensor.stop_gradient:
-            tensor.register_hook(keep)
-        return not tensor.stop_gradient
+        tensor.register_hook(keep)
 
     def gradient(self, tensor: Any) -> np.ndarray | None:
         kept = self.kept.pop(id(tensor), None)

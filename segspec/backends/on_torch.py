@@ -83,10 +83,11 @@ class Torch:
     def same_value(self, tensor: Any, array: np.ndarray) -> Any:
         return tensor + (self.tensor(array, tensor) - tensor).detach()
 
-    def keep_gradient(self, tensor: Any) -> bool:
-        if tensor.requires_grad:
-            tensor.retain_grad()
+    def has_gradient(self, tensor: Any) -> bool:
         return bool(tensor.requires_grad)
+
+    def keep_gradient(self, tensor: Any) -> None:
+        tensor.retain_grad()
 
     def gradient(self, tensor: Any) -> np.ndarray | None:
         return None if tensor.grad is None else tensor.grad.numpy()

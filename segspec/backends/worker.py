@@ -76,8 +76,11 @@ class Framework(Protocol):
     def same_value(self, tensor: Any, array: np.ndarray) -> Any:
         """A tensor with these values, whose gradient is the given tensor's."""
 
-    def keep_gradient(self, tensor: Any) -> bool:
-        """Have a computed tensor keep its gradient; whether it has any."""
+    def has_gradient(self, tensor: Any) -> bool:
+        """Whether anything flows back through a tensor."""
+
+    def keep_gradient(self, tensor: Any) -> None:
+        """Have a computed tensor keep its gradient."""
 
     def gradient(self, tensor: Any) -> np.ndarray | None:
         """A tensor's gradient after ``backward``."""
@@ -191,7 +194,8 @@ class Recorder:
         if key in (self.coarse or ()) and self._fits(tensor, name):
             assert self.given is not None
             tensor = self.framework.same_value(tensor, self.given[name])
-        if self.gradient and first and self.framework.keep_gradient(tensor):
+        if self.gradient and first and self.framework.has_gradient(tensor):
+            self.framework.keep_gradient(tensor)
             self.kept[name] = tensor
         return tensor
 
@@ -397,13 +401,13 @@ class Session:
             inputs, outputs = self._call(asked, train=train, gradient=gradient)
         for index, output in enumerate(outputs):
             write(f"output {index}", framework.array(output), output)
-        if gradient:
+        weighed = [
+            (output * framework.tensor(cotangent(str(index), tuple(output.shape)), output)).sum()
+            for index, output in enumerate(outputs if gradient else ())
+            if self._learns(output)
+        ]
+        if weighed:
             parameters = framework.parameters(self.network)
-            weighed = [
-                (output * framework.tensor(cotangent(str(index), tuple(output.shape)), output)).sum()
-                for index, output in enumerate(outputs)
-                if self._is_real(output)
-            ]
             recorder.backward(sum(weighed[1:], weighed[0]))
             for entry in self.state:
                 if entry["trainable"]:
@@ -432,7 +436,8 @@ class Session:
     def training(self, asked: dict[str, Any], write: Writing) -> None:
         """Steps of an optimiser; after each its loss, the parameters and the statistics, which then start anew.
 
-        The loss is the weighted sum of the outputs' mean squared distances from noise. Statistics start anew so that
+        The loss is the weighted sum of the outputs' mean squared distances from noise; no step where there is none of
+        which it could be made. Statistics start anew so that
         a backend's declared relation between its update and the canonical one describes every step.
         """
         framework, self.trained = self.framework, True
@@ -443,8 +448,10 @@ class Session:
                 ((output - framework.tensor(cotangent(f"{step} {index}", tuple(output.shape)), output)) ** 2).mean()
                 * weight
                 for index, (output, weight) in enumerate(zip(outputs, asked["loss_weights"], strict=True))
-                if self._is_real(output)
+                if self._learns(output)
             ]
+            if not losses:
+                return
             loss = sum(losses[1:], losses[0])
             loss.backward()
             optimizer = optimizer or framework.optimizer(
@@ -489,9 +496,9 @@ class Session:
             returned = self.network(*inputs.values())
         return inputs, list(returned) if isinstance(returned, tuple | list) else [returned]
 
-    def _is_real(self, output: Any) -> bool:
-        """Whether a loss can be made of an output: not so of whole numbers, as indices are."""
-        return self.framework.array(output).dtype.kind == "f"
+    def _learns(self, output: Any) -> bool:
+        """Whether a loss can be made of an output: not so of whole numbers, as indices are, nor of constants."""
+        return self.framework.array(output).dtype.kind == "f" and self.framework.has_gradient(output)
 
     def _record(self, title: str, write: Writing, kind: str) -> None:
         for entry in self.state:

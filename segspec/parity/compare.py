@@ -107,7 +107,7 @@ class _Pair:
 
     def _training(self, optimizer: str) -> Iterator[Comparison]:
         left, right = self.first.arrays(optimizer), self.second.arrays(optimizer)
-        if left is None or right is None:
+        if left is None or right is None or not (left or right):
             return
         height, width = self.plan.training_size
         size = f"{height}x{width}"
@@ -143,10 +143,13 @@ class _Pair:
         floor: float,
         note: str,
     ) -> Comparison:
-        assert left
-        assert right
-        error, limit = apart(left, right), max(GRADIENT_LIMIT, floor)
+        limit = max(GRADIENT_LIMIT, floor)
         subject = f"{name} after step {step + 1}"
+        if not (left and right):
+            lacking = (self.second if left else self.first).backend
+            note = f"{lacking} has no output to learn from"
+            return Comparison(optimizer, size, "train", "float64", subject, "", (), None, limit, False, note)
+        error = apart(left, right)
         # Steps amplify what is coarse, by how much nobody knows: then the replays judge, and this is reported.
         gates = not floor
         ok = error <= limit or not gates

@@ -219,7 +219,7 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
             watching = Noise(0, 0.0)
             if name != "torch":
                 networks["torch"].run(inputs, train=train, noise=watching)
-            if name != "torch" and not watching.infinite:
+            if name != "torch" and not (watching.infinite or _nothing_but_rounding(results, inputs, train, networks)):
                 raise kind("Infinite")(f"{name} alone is infinite {where}")
             # There is nothing to compare, and what is not a number crashes PaddlePaddle's max pooling.
             health["runs that are not finite"] += 1
@@ -268,6 +268,19 @@ def _compared(graph: Graph, size: Size, train: bool, networks: dict[str, Network
                 f" declared floors {declared:.1e}"
             )
     health["runs held to their conditioning" if not declared else "runs held to declared floors"] += 1
+
+
+def _nothing_but_rounding(
+    results: dict[str, Result], inputs: list[np.ndarray], train: bool, networks: dict[str, Network]
+) -> bool:
+    """Whether PyTorch has numbers for what is infinite in PaddlePaddle only since a difference of equals is not quite
+    zero there: disturbed by a rounding, they move as far as they are from zero, or a good part of that.
+    """
+    moved = _responses(networks["torch"], inputs, train, ROUNDING)
+    return all(
+        np.isfinite(other).all() or not response < np.linalg.norm(one) / 8
+        for one, other, response in zip(_flat(results["torch"]), _flat(results["paddle"]), moved, strict=True)
+    )
 
 
 def _responses(held: Network, inputs: list[np.ndarray], train: bool, scale: float) -> list[float]:

@@ -82,6 +82,14 @@ nodes:
   norm: {op: batch_norm2d, eps: 1.0e-12}
 outputs: [norm]
 """,
+    "outputs that no gradient reaches": """
+nodes:
+  a: {op: conv2d, out_channels: 2, kernel_size: 1}
+  b: {op: batch_norm2d}
+  c: {op: max_pool2d, kernel_size: 2, return_indices: true}
+  d: {op: coordinates, from: x}
+outputs: [c.indices, d]
+""",
     "training alone": """
 nodes:
   a: {op: conv2d, out_channels: 2, kernel_size: 1}

@@ -85,6 +85,7 @@ CHANGES: dict[str, tuple[str, dict[str, str]]] = {
         "heads",
         {SIDE: f"{SIDE[:-1]}, weight_attr={ATTRIBUTE}(trainable=False))"},
     ),
+    "nothing to learn from": ("units", {"self.logits(merged)": "self.logits(merged).detach()"}),
     # what only an optimiser shows
     "a learning rate of its own": (
         "heads",
@@ -173,7 +174,7 @@ def test_each_fault_is_found_where_it_is_and_nowhere_else(found: dict[str, Repor
 
 
 def test_every_change_says_what_is_to_be_found() -> None:
-    assert set(NAMED) | {"unregistered"} == set(CHANGES)
+    assert set(NAMED) | {"unregistered", "nothing to learn from"} == set(CHANGES)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +226,13 @@ def test_the_gate_is_sharp_where_a_coarse_op_stands_before(found: dict[str, Repo
     (finding,) = found["wrong behind what is coarse"].faults
     assert finding.comparison.error == pytest.approx(1e-8, rel=1)
     assert all(item.ok for item in found["wrong behind what is coarse"].comparisons if item.check == "outputs")
+
+
+def test_where_one_backend_learns_nothing_its_steps_are_missing(found: dict[str, Report]) -> None:
+    report = found["nothing to learn from"]
+    wrong = [item for item in report.comparisons if not item.ok]
+    assert {item.check for item in wrong} == {"gradients", "gradient replay", "sgd", "adam"}
+    assert all(item.note == "PaddlePaddle has no output to learn from" for item in wrong if item.check == "sgd")
 
 
 def _recorded(name: str, graph: Graph, folder: Path, given: list[Recording]) -> list[Recording]:
