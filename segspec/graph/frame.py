@@ -117,8 +117,11 @@ class Frame:
         return self.caller.settled(value) if self.caller else value
 
     def agrees(self, decisions: Iterable[Decision]) -> bool:
-        """Whether this call decides all of them the same."""
-        return all(self.decide(item.operator, item.left, item.right) is item.answer for item in decisions)
+        """Whether this call decides all of them the same; not so if it cannot, of which elaborating it says where."""
+        try:
+            return all(self.decide(item.operator, item.left, item.right) is item.answer for item in decisions)
+        except ExpressionError:
+            return False
 
     def note(self, error: SpecError) -> None:
         """Keep problems and go on to look for more, unless that would cost too much."""

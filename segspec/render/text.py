@@ -84,7 +84,8 @@ def affine(x: str, scale: Any, shift: Any) -> Code:
     scale, shift = 1 if scale is None else scale, shift or 0
     if shift and scale == -1:
         return Code(f"{literal(shift)} - {x}")
-    product = x if scale == 1 else f"-{x}" if scale == -1 else f"{literal(scale)} * {x}"
+    negated = scale == -1 and not x.startswith("-")  # two signs read as a decrement
+    product = x if scale == 1 else f"-{x}" if negated else f"{literal(scale)} * {x}"
     if 0 < abs(scale) < 1 and len(literal(abs(scale))) > 6 and math.isclose(1 / scale, round(1 / scale), rel_tol=1e-15):
         product = f"{'-' if scale < 0 else ''}{x} / {literal(abs(round(1 / scale)))}"
     return Code(f"{product} {'+' if shift > 0 else '-'} {literal(abs(shift))}" if shift else product)
