@@ -117,6 +117,14 @@ def _documented(problem: Problem, case: Case) -> bool:
     return bool(BROADCAST.search(problem.message)) and network(case.spec, case.sizes[0])[0].repeats
 
 
+def _one_by_chance(graph: Graph, size: Size) -> bool:
+    """Whether a size is refused since two axes differ of which one is 1, though not at every size."""
+    height, width, batch = size
+    found = [item.under(at_size(graph, height, width, batch)) for item in graph.root.requirements if not item.training]
+    broken = next(item for item in found if not item.holds())
+    return "differ in" in broken.message and 1 in (broken.left, broken.right)
+
+
 def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
     """At every size: what elaboration says of it, and which shapes it infers, is what the second reading says.
 
@@ -142,7 +150,7 @@ def _verdicts(case: Case, graph: Graph, health: Counter[str]) -> None:
         if problem and SHARED in problem.message:
             health["sizes refused for an applied block"] += 1
             continue
-        if problem and BROADCAST.search(problem.message) and body.repeats:
+        if problem and body.repeats and _one_by_chance(graph, size):
             health["sizes refused since an axis is 1 by chance"] += 1
             continue
         if problem:
