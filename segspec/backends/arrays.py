@@ -55,8 +55,8 @@ class Reading(Mapping[str, np.ndarray]):
             raise KeyError(f"of {name} only a sketch is kept")
         return self.at(offset, dtype, tuple(shape))
 
-    def at(self, offset: int, dtype: str = "float64", shape: tuple[int, ...] = (SUMS,)) -> np.ndarray:
-        """The array at one place of the file; a sketch, if nothing else is said."""
+    def at(self, offset: int, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+        """The array at one place of the file."""
         found = np.empty(shape, dtype)
         # In pieces: the system reads no more than 2 GiB at a time.
         left = found.reshape(-1).view(np.uint8).data
@@ -84,10 +84,14 @@ class Reading(Mapping[str, np.ndarray]):
         """What comparing needs of an array; None if there is none."""
         if name not in self.index:
             return None
-        _, shape, _, sketched, length = self.index[name]
-        if sketched is None:
-            return Digest(tuple(shape), length, np.asarray(self[name], "float64").ravel())
-        return Digest(tuple(shape), length, self.at(sketched))
+        dtype, shape, offset, sketched, length = self.index[name]
+        if sketched is not None:
+            dtype, offset, count = "float64", sketched, SUMS
+        else:
+            count = math.prod(shape)
+        # It is small: one call reads it.
+        read = os.pread(_opened(self.file, self.inode).fileno(), count * np.dtype(dtype).itemsize, offset)
+        return Digest(tuple(shape), length, np.frombuffer(read, dtype).astype("float64", copy=False))
 
     def identity(self, name: str) -> int | None:
         """What the names of one and the same array have in common."""

@@ -130,7 +130,6 @@ def verify(options: argparse.Namespace) -> int:
     from segspec.parity.verify import verify
     from segspec.render.check import refusals
 
-    gc.enable()  # a run's arrays are not kept
     chosen = backends_of(options)
     if len(chosen) < 2:
         raise fail(
@@ -147,6 +146,8 @@ def verify(options: argparse.Namespace) -> int:
     if len({path.resolve() for path, _ in wanted}) < len(wanted):
         raise fail("usage", "--junit and --html name the same file")
     files.require_writable(path for path, _ in wanted)
+    gc.freeze()  # the graphs
+    gc.enable()  # a run's arrays are not kept
     with executor(options.executor, options.scheduler) as held, terminal.progress(len(chosen)) as tell:
         reports = list(verify(graphs, chosen, settings, tell=tell, executor=held))
     try:

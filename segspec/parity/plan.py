@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from segspec.algebra.symbols import substitute, whole
 from segspec.graph.instances import Instance, Values, at_size, resolve
@@ -36,12 +37,13 @@ class Step:
     instance: Instance
 
 
-def steps(graph: Graph, size: Size, batch: int, *, train: bool) -> list[Step]:
-    """The steps of one pass at one size, each block after its contents."""
+@lru_cache(maxsize=16)
+def steps(graph: Graph, size: Size, batch: int, *, train: bool) -> tuple[Step, ...]:
+    """The steps of one pass at one size, each block after its contents; backends have them in common."""
     walker = _Walker(train)
     values = at_size(graph, *size, batch)
     walker.module(graph.root, ("", ""), values, {item.name: "" for item in graph.root.inputs})
-    return walker.steps
+    return tuple(walker.steps)
 
 
 class _Walker:
