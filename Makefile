@@ -8,7 +8,7 @@
 #   make readme     write README's tables of architectures anew
 #   make bench      measure how long generating and checking the zoo takes, and converting weights
 #   make fuzz       random specs in both frameworks: N=5000 of them, from SEED=1 on
-#   make mutants    break generated code in every way of many kinds, and see verify catch it (ten minutes and more)
+#   make mutants    break generated code in every way of many kinds, and see verify catch it (six minutes)
 #   make golden     let the tests write anew what they compare with
 #
 # make PYTHON=… chooses the interpreter. pip's own settings hold: PIP_INDEX_URL, PIP_FIND_LINKS, …
